@@ -1,0 +1,2 @@
+//! The `setpiece` command.
+fn main() {}

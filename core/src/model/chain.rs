@@ -1,0 +1,1 @@
+//! Chains of sets and the choice of a base.

@@ -1,0 +1,182 @@
+//! Pages and sets of pages.
+
+use minicbor::{Decode, Encode};
+
+use super::id::PageNo;
+
+/// `count` pages from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(array)]
+pub struct PageRun {
+    /// The first page.
+    #[n(0)]
+    pub first: PageNo,
+    /// How many pages; a run in a [`PageSet`] is never empty.
+    #[n(1)]
+    pub count: u64,
+}
+
+impl PageRun {
+    /// A run of `count` pages from `first` on.
+    #[must_use]
+    pub fn new(first: u64, count: u64) -> Self {
+        PageRun { first: PageNo(first), count }
+    }
+
+    /// The number of the page after the last; saturates at the largest number.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        self.first.0.saturating_add(self.count)
+    }
+
+    /// The pages that both runs have.
+    #[must_use]
+    pub fn intersect(self, other: PageRun) -> Option<PageRun> {
+        let first = self.first.0.max(other.first.0);
+        let end = self.end().min(other.end());
+        (first < end).then(|| PageRun::new(first, end - first))
+    }
+}
+
+/// A set of page numbers of one file, kept as ascending runs that neither overlap nor touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct PageSet(#[n(0)] Vec<PageRun>);
+
+impl PageSet {
+    /// The empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        PageSet::default()
+    }
+
+    /// The runs, ascending.
+    #[must_use]
+    pub fn runs(&self) -> &[PageRun] {
+        &self.0
+    }
+
+    /// Whether there is no page in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many pages are in it.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|run| run.count).sum()
+    }
+
+    /// Whether `page` is in it.
+    #[must_use]
+    pub fn contains(&self, page: u64) -> bool {
+        let at = self.0.partition_point(|run| run.end() <= page);
+        self.0.get(at).is_some_and(|run| run.first.0 <= page)
+    }
+
+    /// Adds a run. Cheapest when runs come in ascending order.
+    pub fn insert(&mut self, run: PageRun) {
+        if run.count == 0 {
+            return;
+        }
+        let (mut first, mut end) = (run.first.0, run.end());
+        let from = self.0.partition_point(|have| have.end() < first);
+        let upto = from + self.0[from..].partition_point(|have| have.first.0 <= end);
+        if from < upto {
+            first = first.min(self.0[from].first.0);
+            end = end.max(self.0[upto - 1].end());
+        }
+        self.0.splice(from..upto, [PageRun::new(first, end - first)]);
+    }
+
+    /// Adds every page of `other`.
+    pub fn union(&mut self, other: &PageSet) {
+        for &run in &other.0 {
+            self.insert(run);
+        }
+    }
+
+    /// The pages of this set that lie within `run`.
+    #[must_use]
+    pub fn within(&self, run: PageRun) -> PageSet {
+        let from = self.0.partition_point(|have| have.end() <= run.first.0);
+        PageSet(self.0[from..].iter().map_while(|have| have.intersect(run)).collect())
+    }
+
+    /// Takes the pages of `run` out of the set and returns those that were in it.
+    pub fn take(&mut self, run: PageRun) -> PageSet {
+        let taken = self.within(run);
+        let from = self.0.partition_point(|have| have.end() <= run.first.0);
+        let upto = from + self.0[from..].partition_point(|have| have.first.0 < run.end());
+        let mut left = Vec::with_capacity(2);
+        if from < upto {
+            let (head, tail) = (self.0[from], self.0[upto - 1]);
+            if head.first < run.first {
+                left.push(PageRun::new(head.first.0, run.first.0 - head.first.0));
+            }
+            if tail.end() > run.end() {
+                left.push(PageRun::new(run.end(), tail.end() - run.end()));
+            }
+        }
+        self.0.splice(from..upto, left);
+        taken
+    }
+
+    /// Whether the runs ascend, are not empty and do not touch; what comes from a medium is checked with this.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let sized = self.0.iter().all(|run| run.count > 0 && run.first.0.checked_add(run.count).is_some());
+        sized && self.0.windows(2).all(|pair| pair[0].end() < pair[1].first.0)
+    }
+}
+
+impl FromIterator<PageRun> for PageSet {
+    fn from_iter<I: IntoIterator<Item = PageRun>>(runs: I) -> Self {
+        let mut set = PageSet::new();
+        for run in runs {
+            set.insert(run);
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn expand(set: &PageSet) -> BTreeSet<u64> {
+        set.runs().iter().flat_map(|run| run.first.0..run.end()).collect()
+    }
+
+    proptest! {
+        /// Inserting and taking runs behaves like the same on a plain set of numbers.
+        #[test]
+        fn behaves_like_a_set(steps in proptest::collection::vec((any::<bool>(), 0u64..60, 0u64..20), 0..40)) {
+            let mut set = PageSet::new();
+            let mut oracle = BTreeSet::new();
+            for (insert, first, count) in steps {
+                let run = PageRun::new(first, count);
+                if insert {
+                    set.insert(run);
+                    oracle.extend(first..first + count);
+                } else {
+                    let expected: BTreeSet<u64> = oracle.iter().copied().filter(|p| (first..first + count).contains(p)).collect();
+                    prop_assert_eq!(expand(&set.within(run)), expected.clone());
+                    prop_assert_eq!(expand(&set.take(run)), expected);
+                    oracle.retain(|page| !(first..first + count).contains(page));
+                }
+                prop_assert!(set.is_valid());
+                prop_assert_eq!(&expand(&set), &oracle);
+                prop_assert_eq!(set.len(), oracle.len() as u64);
+                for page in 0..80 {
+                    prop_assert_eq!(set.contains(page), oracle.contains(&page));
+                }
+            }
+        }
+    }
+}

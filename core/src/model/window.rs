@@ -1,0 +1,1 @@
+//! Windows: where recovery is possible without a gap.

@@ -1,0 +1,323 @@
+//! What a database must offer so that it can be backed up and recovered: the implementer's manual.
+//!
+//! A source is described by three traits. [`Source`] is the database as such. [`BackupRun`] is one backup of it, from
+//! its begin to its end: the positions, the files and the pages. [`Recovery`] is the other direction: it is handed a
+//! directory of restored files and the redo, and brings the database to the target.
+//!
+//! Core knows no engine. What an engine wants to find again in a later backup (where its log stood, how it numbers
+//! things) goes into opaque bytes, the *cookie*, which are stored in the metadata and handed back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::model::log::FileChanges;
+use crate::model::{
+    BranchHistory, BranchId, Consistency, FileEntry, FileId, Level, LogUnit, Lsn, NodeId, NodeRange, RecoveryTarget,
+    Scope, Seq, SourceId, Tablespace, Timestamp,
+};
+
+/// Who a source is. Two descriptions with the same `id` are the same database, on whatever branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// Stable over the life of the database, and on all its branches.
+    pub id: SourceId,
+    /// For people; also selects the source on the command line.
+    pub name: String,
+    /// The engine, such as `sqlite`; names the [`Recovery`] that a restore needs.
+    pub engine: String,
+    /// The engine's version, for people.
+    pub version: String,
+    /// Which scopes can be backed up, besides the whole database.
+    pub tablespace_scope: bool,
+}
+
+/// One node's place in its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodePosition {
+    /// The log stream.
+    pub node: NodeId,
+    /// Everything up to here is included.
+    pub lsn: Lsn,
+    /// The number of the unit that holds `lsn`, where units are numbered when they are written.
+    pub seq: Option<Seq>,
+}
+
+/// A named position of the running source, such as DM's CUR, FLUSH, FILE and CKPT LSN. For display.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPosition {
+    /// The log stream.
+    pub node: NodeId,
+    /// The engine's name for it.
+    pub name: String,
+    /// The LSN.
+    pub lsn: Lsn,
+    /// The number of the log unit, if the position has one.
+    pub seq: Option<Seq>,
+}
+
+/// When the pages of an increment are complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncrementRule {
+    /// DM's rule: the increment must begin at or after the end of its base; until it does, core asks for checkpoints.
+    CheckpointUntilBaseEnd,
+    /// The increment may begin anywhere at or after the begin of its base.
+    KeepFromBaseBegin,
+}
+
+/// What a backup is to hold.
+#[derive(Clone, Debug)]
+pub struct BeginRequest<'a> {
+    /// What part of the source.
+    pub scope: &'a Scope,
+    /// The level that will be written.
+    pub level: Level,
+    /// Leave the redo out.
+    pub without_log: bool,
+    /// The cookie of the newest set or log unit of this source that is on record, on any branch.
+    pub cookie: Option<&'a [u8]>,
+}
+
+/// A database that can be backed up.
+///
+/// Calls come from one thread at a time. Nothing is left behind in the database when a run is dropped.
+pub trait Source: Send + Sync {
+    /// Who it is. Cheap, may be called often.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or is none.
+    fn info(&self) -> Result<SourceInfo>;
+
+    /// When the pages of an increment are complete for this engine.
+    fn increment_rule(&self) -> IncrementRule;
+
+    /// The positions that the engine shows to its users.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    fn positions(&self) -> Result<Vec<NamedPosition>>;
+
+    /// Asks for a checkpoint and returns, for each node, the LSN from which a restart would need redo.
+    ///
+    /// Must make progress when it is called again: a fully flushed database reports its newest LSN.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    fn checkpoint(&self) -> Result<Vec<NodePosition>>;
+
+    /// Begins a backup.
+    ///
+    /// # Errors
+    /// When the state of the database does not allow one; the message says what to change.
+    fn begin(&self, request: &BeginRequest<'_>) -> Result<Box<dyn BackupRun + '_>>;
+
+    /// Begins to capture redo, going on behind `last`, the newest captured unit on record, if that is still possible.
+    /// Where it isn't, the first unit shows the gap by its `after`.
+    ///
+    /// # Errors
+    /// When the engine has no redo that can be captured.
+    fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>>;
+}
+
+/// What a page is, judged by its bytes and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// In order, last changed at this LSN.
+    At(Lsn),
+    /// In order, or nothing is known against it; carries no LSN.
+    Unversioned,
+    /// Looks as if it was read while it was being written. It is read again a bounded number of times.
+    Torn,
+    /// Damaged: says how.
+    Bad(String),
+}
+
+/// Pages changed since some LSN, if the engine can tell completely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeMap {
+    /// Every page of every file that changed; files that are not named did not change.
+    Complete(Vec<FileChanges>),
+    /// The engine cannot tell, and why.
+    Unknown(String),
+}
+
+/// Where a backup ended.
+#[derive(Clone, Debug)]
+pub struct EndInfo {
+    /// For each node the redo that the set needs.
+    pub nodes: Vec<NodeRange>,
+    /// What is restored is consistent from here on.
+    pub bak_end_lsn: Lsn,
+    /// Whether redo is needed to open what is restored.
+    pub needs_log: bool,
+    /// Bytes that a later backup or log stream of this source wants to see again.
+    pub cookie: Vec<u8>,
+    /// Parameters the database was made with, and its settings: name and value.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl EndInfo {
+    /// The consistency of the set that ends like this.
+    #[must_use]
+    pub fn consistency(&self, without_log: bool) -> Consistency {
+        match (self.needs_log, without_log) {
+            (false, _) => Consistency::NoLogNeeded,
+            (true, false) => Consistency::WithLog,
+            (true, true) => Consistency::WithoutLog,
+        }
+    }
+}
+
+/// One backup of a source between its begin and its end. Dropping it ends the backup and leaves nothing behind.
+///
+/// `read` and `inspect` are called from several threads at once, for different pages; everything else from one.
+pub trait BackupRun: Send + Sync {
+    /// Whether the source is running.
+    fn online(&self) -> bool;
+
+    /// For each node the last LSN that is surely in the data files.
+    fn begin(&self) -> &[NodePosition];
+
+    /// The branch the source is on.
+    fn branch(&self) -> &BranchHistory;
+
+    /// All tablespaces, temporary ones too (which are recorded and not stored).
+    fn tablespaces(&self) -> &[Tablespace];
+
+    /// The files to store, ascending by number, none of a temporary tablespace. The lengths are those to be restored.
+    fn files(&self) -> &[FileEntry];
+
+    /// The pages of `file` that are in use; `None` when all are. Pages outside of it are recorded, not stored, and are
+    /// restored as zeros.
+    ///
+    /// # Errors
+    /// When the allocation of the file cannot be read.
+    fn valid_pages(&self, file: FileId) -> Result<Option<crate::model::PageSet>>;
+
+    /// Reads `count` pages from `first` on into `into`, which is cleared first. The last page of a file may be short;
+    /// what lies behind the end that [`BackupRun::files`] gives is not asked for. A file that has become shorter since
+    /// then yields zeros there if redo will put that right, otherwise an error.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn read(&self, file: FileId, first: u64, count: u64, into: &mut Vec<u8>) -> Result<()>;
+
+    /// Judges a page by its bytes.
+    fn inspect(&self, file: FileId, page: u64, bytes: &[u8]) -> PageState;
+
+    /// The pages changed after `since`, up to the begin of this backup and, for engines whose pages change meanwhile,
+    /// at least up to there.
+    ///
+    /// # Errors
+    /// When the engine fails; not being able to tell is not a failure.
+    fn change_map(&self, since: Lsn) -> Result<ChangeMap>;
+
+    /// Ends the backup: after this no page is read.
+    ///
+    /// # Errors
+    /// When the engine fails, or says that what was read is of no use.
+    fn end(&mut self) -> Result<EndInfo>;
+
+    /// Hands over the redo of the ranges that [`BackupRun::end`] gave: each unit whole and in the order of its node.
+    ///
+    /// # Errors
+    /// When redo that is needed is gone, and what `sink` fails with.
+    fn log(&mut self, sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>) -> Result<()>;
+}
+
+/// How far capture has come: stored with each captured unit, handed back when capture goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapturedPoint {
+    /// The last captured unit.
+    pub unit: LogUnit,
+    /// What the source wanted to remember with it.
+    pub cookie: Vec<u8>,
+}
+
+/// Redo that was captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapturedUnit {
+    /// What it is.
+    pub unit: LogUnit,
+    /// The redo.
+    pub bytes: Vec<u8>,
+    /// What the source wants to find again when capture goes on behind this unit.
+    pub cookie: Vec<u8>,
+    /// The branch history at the time.
+    pub branch: BranchHistory,
+}
+
+/// Redo as it is written. Dropping it ends the capture; the engine may then reuse its log.
+pub trait LogStream: Send {
+    /// The next unit, whole transactions only; `None` when nothing was written for `wait`.
+    ///
+    /// # Errors
+    /// When the source fails or vanishes.
+    fn next(&mut self, wait: Duration) -> Result<Option<CapturedUnit>>;
+
+    /// Says that everything up to `lsn` is durable on a medium, so that the engine may reuse its log up to there.
+    ///
+    /// # Errors
+    /// When the source fails or vanishes.
+    fn durable(&mut self, lsn: Lsn) -> Result<()>;
+}
+
+/// What a recovery is to do.
+#[derive(Clone, Debug)]
+pub struct RecoverRequest<'a> {
+    /// The directory with the restored files.
+    pub directory: &'a Path,
+    /// The files as the set records them.
+    pub files: &'a [FileEntry],
+    /// For each node, the redo already contained.
+    pub from: &'a [NodeRange],
+    /// What is restored is consistent from here on.
+    pub consistent_from: Lsn,
+    /// The history of the branch that the set and the log belong to.
+    pub branch: &'a BranchHistory,
+    /// Where to stop. A target without a branch and with `Until::SetEnd` means `consistent_from`.
+    pub target: &'a RecoveryTarget,
+    /// The branch that the database is to go on as.
+    pub new_branch: BranchId,
+    /// The source that the database was.
+    pub source: SourceId,
+    /// The largest LSN on record for this source on any branch; LSNs of the new branch should be larger.
+    pub highest: Lsn,
+}
+
+/// How a recovery ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The state reached, and the fork of the new branch.
+    pub lsn: Lsn,
+    /// The moment of the last transaction that is in it, if known.
+    pub time: Option<Timestamp>,
+    /// The branch the database goes on as.
+    pub branch: BranchId,
+}
+
+/// Redo for a recovery, unit by unit, ascending within each node.
+pub trait LogFeed {
+    /// The next unit and its bytes; `None` at the end of the log that was chosen for the target.
+    ///
+    /// # Errors
+    /// When the log cannot be read or is damaged.
+    fn next(&mut self) -> Result<Option<(LogUnit, Vec<u8>)>>;
+}
+
+/// Brings restored files to a target. One for each engine.
+pub trait Recovery: Send + Sync {
+    /// The engine, as in [`SourceInfo::engine`].
+    fn engine(&self) -> &str;
+
+    /// Applies redo to the files in `request.directory` until the target and makes the database a branch of its own.
+    ///
+    /// Runs in a directory that nobody else sees; when it fails the directory is thrown away.
+    ///
+    /// # Errors
+    /// When the log does not fit the files, or the target lies behind the end of the log.
+    fn recover(&self, request: &RecoverRequest<'_>, log: &mut dyn LogFeed) -> Result<Recovered>;
+
+    /// Judges a page of a stored file for `check --depth pages`, as [`BackupRun::inspect`] does for a live one.
+    fn inspect(&self, file: &FileEntry, page: u64, bytes: &[u8]) -> PageState;
+}
