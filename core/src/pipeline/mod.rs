@@ -1,1 +1,7 @@
-//! To be filled by the first slice.
+//! Threads, bounded queues, buffers and cancelling: moves opaque units, knows neither pages nor sets.
+
+pub mod cancel;
+pub mod run;
+pub mod sink;
+
+pub use cancel::Cancel;
