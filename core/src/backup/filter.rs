@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::index::{ChainIndex, SectionMap, continues, section_of, section_run, sections};
 use crate::error::Result;
-use crate::format::EntryContent;
+use crate::format::limits::PAGE_HASH;
+use crate::format::{EntryContent, RunKind};
 use crate::media::repository::Repository;
 use crate::model::{FileEntry, FileId, Lsn, PageRun, PageSet, Tracking};
 use crate::source::{BackupRun, PageState};
 
 /// Bytes of a page hash: BLAKE3, cut short.
-pub(super) const HASH_LEN: usize = 16;
+pub(super) const HASH_LEN: usize = PAGE_HASH;
 
 /// The hash that says whether a page is the same as before.
 pub(super) fn page_hash(bytes: &[u8]) -> [u8; HASH_LEN] {
@@ -198,7 +199,8 @@ impl Known {
         for frame in &map.frames {
             let EntryContent::Pages { table, hashes: Some(hashes) } = &frame.entry.content else { continue };
             let mut hashes = hashes.chunks_exact(HASH_LEN);
-            for page in table.data_pages() {
+            let data = table.runs.iter().filter(|stored| stored.kind == RunKind::Data);
+            for page in data.flat_map(|stored| stored.run.first.0..stored.run.end()) {
                 let Some(Ok(hash)) = hashes.next().map(<[u8; HASH_LEN]>::try_from) else { break };
                 if frame.pages.contains(page) {
                     known.set(page, Content::Hash(hash));

@@ -64,8 +64,8 @@ pub struct BackupOptions {
     pub max_piece_size: u64,
     /// What to do about damaged pages.
     pub on_bad_page: OnBadPage,
-    /// Files to carry in the metadata under a name, such as the engine's own key files.
-    pub key_files: Vec<(String, Vec<u8>)>,
+    /// Files to carry in the metadata, such as the engine's own key files.
+    pub key_files: Vec<KeyFileCopy>,
 }
 
 impl Default for BackupOptions {
@@ -336,7 +336,9 @@ impl Job<'_> {
         log_pieces: Vec<PieceInfo>,
         began: Timestamp,
     ) -> SetMeta {
-        let pieces: Vec<PieceInfo> = stored.made.iter().flat_map(|made| made.pieces.clone()).chain(log_pieces).collect();
+        let data_pieces = stored.made.iter().flat_map(|made| made.pieces.clone());
+        let mut pieces: Vec<PieceInfo> = data_pieces.chain(log_pieces).collect();
+        pieces.sort_by_key(|piece| piece.piece);
         let bad: Vec<_> = stored.made.iter().flat_map(|made| made.bad_pages.clone()).collect();
         let ended = now();
         let summary = SetSummary {
@@ -360,15 +362,14 @@ impl Job<'_> {
         SetMeta {
             summary,
             tool: concat!("setpiece ", env!("CARGO_PKG_VERSION")).into(),
-            engine_version: self.info.version.clone(),
             tablespaces: run.tablespaces().to_vec(),
             files: run.files().to_vec(),
             raw_bytes: pieces.iter().map(|piece| piece.raw_bytes).sum(),
             stored_bytes: pieces.iter().map(|piece| piece.len).sum(),
             pieces,
             log,
-            parameters: end.parameters.into_iter().map(|(name, value)| Parameter { name, value }).collect(),
-            key_files: key_files(&self.options.key_files),
+            parameters: parameters(&self.info, end.parameters),
+            key_files: self.options.key_files.clone(),
             cookie: end.cookie,
             decisions: plan.decisions.clone(),
             bad_pages: bad.into_iter().map(Into::into).collect(),
@@ -376,6 +377,7 @@ impl Job<'_> {
             cipher: if self.keys.is_some() { CipherId::Aes256Gcm } else { CipherId::None },
             section: SECTION,
             captured: false,
+            channels: self.options.channels,
         }
     }
 
@@ -393,13 +395,14 @@ impl Job<'_> {
     }
 }
 
-fn key_files(files: &[(String, Vec<u8>)]) -> Vec<KeyFileCopy> {
-    files.iter().map(|(name, content)| KeyFileCopy { name: name.clone(), content: content.clone() }).collect()
+fn parameters(info: &SourceInfo, of_source: Vec<(String, String)>) -> Vec<Parameter> {
+    let version = ("engine_version".to_owned(), info.version.clone());
+    std::iter::once(version).chain(of_source).map(|(name, value)| Parameter { name, value }).collect()
 }
 
 impl From<BadPage> for crate::format::BadPage {
     fn from(bad: BadPage) -> Self {
-        crate::format::BadPage { file: bad.file, page: crate::model::PageNo(bad.page), fault: bad.fault }
+        crate::format::BadPage { file: bad.file, page: crate::model::PageNo(bad.page), why: bad.fault }
     }
 }
 

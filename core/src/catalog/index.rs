@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pieces::{self, OpenPiece};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{EntryContent, IndexEntry, PieceKind, RunKind, SECTION, SetMeta};
+use crate::format::{EntryContent, IndexEntry, PieceKind, RunKind, SECTION, SectionKey, SetMeta};
 use crate::media::repository::{Repository, read_range};
 use crate::model::{FileEntry, FileId, PageRun, PageSet, SetId};
 use crate::transform::{DataKey, PieceReader};
@@ -37,7 +37,8 @@ impl OpenSet {
     /// # Errors
     /// When anything of it is missing, damaged or sealed with another key.
     pub fn open(repository: &Repository, set: SetId, kind: PieceKind) -> Result<Self> {
-        let (meta, key) = repository.open_set(set)?;
+        let opened = repository.open_set(set)?;
+        let (meta, key) = (opened.meta, opened.key);
         let wanted = meta.pieces.iter().filter(|piece| piece.kind == kind);
         let opened = wanted.map(|piece| Ok(pieces::open(repository, set, piece, key.as_ref())?.0));
         let pieces = opened.collect::<Result<Vec<_>>>()?;
@@ -145,12 +146,12 @@ impl ChainIndex {
     ) -> Result<()> {
         let set = &self.sets[at];
         for (piece_at, piece) in set.pieces.iter().enumerate() {
-            let key = (file.id, section);
-            let overlaps = piece.root.segments.iter().enumerate().filter(|(_, s)| s.first <= key && key <= s.last);
+            let key = SectionKey { file: file.id, section };
+            let overlaps = piece.root.segments.iter().enumerate().filter(|(_, segment)| segment.may_hold(key));
             for (segment_at, _) in overlaps {
                 let entries = self.segment(repository, at, piece_at, segment_at)?;
-                let from = entries.partition_point(|entry| place(entry) < key);
-                for entry in entries[from..].iter().take_while(|entry| place(entry) == key) {
+                let from = entries.partition_point(|entry| place(entry) < Some(key));
+                for entry in entries[from..].iter().take_while(|entry| place(entry) == Some(key)) {
                     if let Some(live) = resolve(entry, file, wanted, map) {
                         map.frames.push(LiveFrame { set: at, piece: piece_at, entry: entry.clone(), pages: live });
                     }
@@ -176,7 +177,7 @@ impl ChainIndex {
         let at = &piece.root.segments[segment_at];
         let medium = &**repository.medium();
         let mut reader: PieceReader = pieces::reader(medium, set.id(), &piece.info, set.key.as_ref())?;
-        let frame = read_range(medium, &piece.name, at.offset, u64::from(at.len))?;
+        let frame = read_range(medium, &piece.name, at.offset, u64::from(at.stored_len))?;
         let mut entries = reader.segment(at, &frame).map_err(|error| error.on(piece.name.to_string()))?;
         if !self.hashes {
             entries.iter_mut().for_each(forget_hashes);
@@ -239,14 +240,11 @@ fn resolve(entry: &IndexEntry, file: &FileEntry, wanted: &mut PageSet, map: &mut
     (!live.is_empty()).then_some(live)
 }
 
-/// The file and section that a frame belongs to.
-fn place(entry: &IndexEntry) -> (FileId, u64) {
+/// The file and section that a frame of pages belongs to.
+fn place(entry: &IndexEntry) -> Option<SectionKey> {
     match &entry.content {
-        EntryContent::Pages { table, .. } => {
-            let first = table.runs.first().map_or(0, |run| run.run.first.0);
-            (table.file, first / (SECTION / u64::from(table.page_size.max(1))).max(1))
-        }
-        EntryContent::Log { .. } => (FileId(u64::MAX), u64::MAX),
+        EntryContent::Pages { table, .. } => Some(SectionKey { file: table.file, section: table.section() }),
+        EntryContent::Log { .. } => None,
     }
 }
 

@@ -230,7 +230,7 @@ fn read_record(
     if let (Some(cache), None) = (cache, &cached) {
         cache.put(set, &bytes)?;
     }
-    Ok(record(meta, objects))
+    Ok(record(meta.meta, objects))
 }
 
 fn record(meta: SetMeta, objects: &SetObjects) -> SetRecord {

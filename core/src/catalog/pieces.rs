@@ -1,7 +1,8 @@
 //! The pieces of a set as objects: which are missing, and how one is opened for reading.
 
 use crate::error::{Error, Result};
-use crate::format::{PieceInfo, PieceRoot, SetMeta, limits};
+use crate::format::piece::{HEADER_LEN, TRAILER_LEN};
+use crate::format::{PieceInfo, PieceRoot, SetMeta};
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::{Repository, SetObjects, read_range};
 use crate::media::{Medium, ObjectName};
@@ -34,8 +35,10 @@ pub struct OpenPiece {
 /// When the piece is damaged, swapped, or sealed with another key.
 pub fn reader(medium: &dyn Medium, set: SetId, info: &PieceInfo, key: Option<&DataKey>) -> Result<PieceReader> {
     let name = layout::object(set, SetObject::Piece(info.piece))?;
-    let header = read_range(medium, &name, 0, limits::PIECE_HEADER_LEN as u64)?;
-    PieceReader::open(&header, set, info.piece, key).map_err(|error| error.on(name.to_string()))
+    let header = read_range(medium, &name, 0, HEADER_LEN as u64)?;
+    let reader = PieceReader::open(&header, set, info.piece, key).map_err(|error| error.on(name.to_string()))?;
+    reader.matches(info).map_err(|error| error.on(name.to_string()))?;
+    Ok(reader)
 }
 
 /// Opens a piece by way of its trailer.
@@ -51,10 +54,10 @@ pub fn open(
     let medium = &**repository.medium();
     let name = layout::object(set, SetObject::Piece(info.piece))?;
     let mut reader = reader(medium, set, info, key)?;
-    let trailer_at = info.len.checked_sub(limits::TRAILER_LEN as u64).ok_or_else(|| {
+    let trailer_at = info.len.checked_sub(TRAILER_LEN as u64).ok_or_else(|| {
         Error::damaged(name.to_string(), format!("{} bytes cannot hold a piece", info.len))
     })?;
-    let trailer = read_range(medium, &name, trailer_at, limits::TRAILER_LEN as u64)?;
+    let trailer = read_range(medium, &name, trailer_at, TRAILER_LEN as u64)?;
     let at = |error: Error| error.on(name.to_string());
     let trailer = reader.trailer(&trailer, info.len).map_err(at)?;
     let frame = read_range(medium, &name, trailer.root_offset, u64::from(trailer.root_len))?;

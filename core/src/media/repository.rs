@@ -6,10 +6,15 @@ use std::sync::Arc;
 use super::layout::{self, SetObject};
 use super::{HeldLock, LockMode, Medium, ObjectInfo, ObjectName};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::limits::{MAX_META_LEN, MAX_SMALL_OBJECT_LEN};
+use crate::format::limits::{MAX_KEYS, MAX_META_STORED};
 use crate::format::{RepoDescriptor, SetKeys, SetMeta};
 use crate::model::{RepoId, SetId, SourceId};
-use crate::transform::{self, DataKey, Secret, Vault};
+use crate::transform::{DataKey, OpenedMeta, Secret, Vault, decode_meta, encode_meta};
+
+/// The longest descriptor and the longest object of keys: a header, and a record that is bounded.
+const MAX_KEY_OBJECT: u64 = MAX_KEYS as u64 + 4096;
+/// The longest metadata object.
+const MAX_META_OBJECT: u64 = (MAX_META_STORED + MAX_KEYS + 4096) as u64;
 
 /// What is on the medium below one set's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +43,6 @@ impl SetObjects {
 pub struct Repository {
     medium: Arc<dyn Medium>,
     descriptor: RepoDescriptor,
-    generation: u32,
     vault: Vault,
 }
 
@@ -56,8 +60,9 @@ impl Repository {
                 .on(medium.label())
                 .remedy("use it, or choose another place"));
         }
-        let repository = Repository { medium, descriptor, generation: 1, vault };
-        repository.write_object(&layout::descriptor(1)?, &transform::encode_descriptor(&repository.descriptor)?)?;
+        let repository = Repository { medium, descriptor, vault };
+        let name = layout::descriptor(repository.descriptor.generation)?;
+        repository.write_object(&name, &repository.descriptor.encode()?)?;
         Ok(repository)
     }
 
@@ -72,10 +77,13 @@ impl Repository {
                 .remedy("make one with `setpiece init`")
         })?;
         let name = layout::descriptor(generation)?;
-        let bytes = read_object(&*medium, &name, MAX_SMALL_OBJECT_LEN)?;
-        let descriptor = transform::decode_descriptor(&bytes).map_err(|error| error.on(name.to_string()))?;
+        let bytes = read_object(&*medium, &name, MAX_KEY_OBJECT)?;
+        let descriptor = RepoDescriptor::decode(&bytes).map_err(|error| error.on(name.to_string()))?;
         let vault = Vault::open(&descriptor, secrets).map_err(|error| error.on(medium.label()))?;
-        Ok(Repository { medium, descriptor, generation, vault })
+        if descriptor.generation != generation {
+            return Err(Error::damaged(name.to_string(), format!("is generation {}", descriptor.generation)));
+        }
+        Ok(Repository { medium, descriptor, vault })
     }
 
     /// The medium it is on.
@@ -108,12 +116,13 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Exists`] when another has changed it meanwhile.
     pub fn replace_descriptor(&mut self, descriptor: RepoDescriptor, vault: Vault) -> Result<()> {
-        let old = self.generation;
-        let next = old.checked_add(1).ok_or_else(|| Error::new(ErrorKind::Internal, "generations are used up"))?;
-        self.write_object(&layout::descriptor(next)?, &transform::encode_descriptor(&descriptor)?)?;
+        let old = self.descriptor.generation;
+        if descriptor.generation <= old {
+            return Err(Error::new(ErrorKind::Internal, "a changed descriptor must be of a later generation"));
+        }
+        self.write_object(&layout::descriptor(descriptor.generation)?, &descriptor.encode()?)?;
         self.descriptor = descriptor;
         self.vault = vault;
-        self.generation = next;
         for generation in 1..=old {
             self.medium.remove(&layout::descriptor(generation)?)?;
         }
@@ -162,7 +171,7 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::NotFound`] when the set does not exist.
     pub fn meta_bytes(&self, set: SetId) -> Result<Vec<u8>> {
-        read_object(&*self.medium, &layout::object(set, SetObject::Meta)?, MAX_META_LEN)
+        read_object(&*self.medium, &layout::object(set, SetObject::Meta)?, MAX_META_OBJECT)
     }
 
     /// The keys of a set that were wrapped anew, if they were.
@@ -172,35 +181,34 @@ impl Repository {
     pub fn newer_keys(&self, set: SetId, generation: Option<u32>) -> Result<Option<SetKeys>> {
         let Some(generation) = generation else { return Ok(None) };
         let name = layout::object(set, SetObject::Keys(generation))?;
-        let bytes = read_object(&*self.medium, &name, MAX_SMALL_OBJECT_LEN)?;
-        transform::decode_set_keys(set, &bytes).map(Some).map_err(|error| error.on(name.to_string()))
+        let bytes = read_object(&*self.medium, &name, MAX_KEY_OBJECT)?;
+        SetKeys::decode(&bytes).map(Some).map_err(|error| error.on(name.to_string()))
     }
 
     /// Decodes metadata read before.
     ///
     /// # Errors
     /// When it is damaged, too new, of another set, or cannot be opened with the caller's secrets.
-    pub fn decode_meta(&self, set: SetId, bytes: &[u8], newer: Option<&SetKeys>) -> Result<SetMeta> {
+    pub fn decode_meta(&self, set: SetId, bytes: &[u8], newer: Option<&SetKeys>) -> Result<OpenedMeta> {
         let name = layout::object(set, SetObject::Meta)?;
-        let meta = transform::decode_meta(bytes, &self.vault, newer).map_err(|error| error.on(name.to_string()))?;
-        if meta.summary.id != set {
-            let found = meta.summary.id;
+        let opened = decode_meta(bytes, &self.vault, newer).map_err(|error| error.on(name.to_string()))?;
+        if opened.meta.summary.id != set {
+            let found = opened.meta.summary.id;
             return Err(Error::damaged(name.to_string(), format!("is the metadata of set {found}"))
                 .remedy("someone moved objects; restore them to where they were"));
         }
-        Ok(meta)
+        Ok(opened)
     }
 
     /// A set's metadata and the key of its pieces.
     ///
     /// # Errors
     /// As [`Repository::decode_meta`], and [`ErrorKind::NotFound`] when the set does not exist.
-    pub fn open_set(&self, set: SetId) -> Result<(SetMeta, Option<DataKey>)> {
-        let newer = if self.vault.is_encrypted() { self.newer_keys(set, self.set_objects(set)?.keys())? } else { None };
+    pub fn open_set(&self, set: SetId) -> Result<OpenedMeta> {
+        let generation = if self.vault.is_encrypted() { self.set_objects(set)?.keys() } else { None };
+        let newer = self.newer_keys(set, generation)?;
         let bytes = self.meta_bytes(set)?;
-        let meta = self.decode_meta(set, &bytes, newer.as_ref())?;
-        let key = transform::data_key(&bytes, &self.vault, newer.as_ref()).doing(|| format!("opening set {set}"))?;
-        Ok((meta, key))
+        self.decode_meta(set, &bytes, newer.as_ref()).doing(|| format!("opening set {set}"))
     }
 
     /// Writes the metadata: from here on the set exists.
@@ -208,7 +216,7 @@ impl Repository {
     /// # Errors
     /// When the medium fails; the set does not exist then.
     pub fn publish(&self, meta: &SetMeta, keys: Option<(&SetKeys, &DataKey)>) -> Result<ObjectInfo> {
-        let bytes = transform::encode_meta(meta, keys)?;
+        let bytes = encode_meta(meta, keys)?;
         self.write_object(&layout::object(meta.summary.id, SetObject::Meta)?, &bytes)
     }
 

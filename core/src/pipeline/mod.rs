@@ -3,5 +3,6 @@
 pub mod cancel;
 pub mod run;
 pub mod sink;
+pub mod write_back;
 
 pub use cancel::Cancel;

@@ -4,6 +4,7 @@
 //! happened yet. Files are written into a hidden directory beside the target, which takes the target's name when
 //! everything is there, recovered and durable; a restore that fails leaves the target as it was.
 
+mod batch;
 pub mod feed;
 pub mod plan;
 mod read;

@@ -147,11 +147,6 @@ fn find_source(catalog: &Catalog, request: &RestoreRequest) -> Result<SourceId> 
 }
 
 fn wanted_files(meta: &SetMeta, request: &RestoreRequest) -> Result<Vec<FileEntry>> {
-    let mut paths = BTreeSet::new();
-    let unique = meta.files.iter().all(|file| paths.insert((file.tablespace, file.path.as_str())));
-    if !unique {
-        return Err(Error::damaged(format!("set {}", meta.summary.id), "two files have the same path"));
-    }
     let Some(name) = &request.tablespace else { return Ok(meta.files.clone()) };
     let tablespace = meta.tablespaces.iter().find(|tablespace| tablespace.name == *name).ok_or_else(|| {
         let known: Vec<&str> = meta.tablespaces.iter().map(|tablespace| tablespace.name.as_str()).collect();
