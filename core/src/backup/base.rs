@@ -8,9 +8,7 @@ use crate::catalog::index::ChainIndex;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::chain::{BaseChoice, BaseRequest, checkpoint_needed, choose_base};
 use crate::model::log::{FileChanges, continuous};
-use crate::model::{
-    BranchHistory, FileId, Level, LogUnit, Lsn, NodeRange, PageSet, SetId, SetSummary, Tracking,
-};
+use crate::model::{BranchHistory, FileId, Level, LogUnit, Lsn, NodeRange, PageSet, SetId, SetSummary, Tracking};
 use crate::source::{BackupRun, BeginRequest, ChangeMap, IncrementRule};
 
 /// How often the source is asked for a checkpoint before giving up.
@@ -63,25 +61,15 @@ fn base_choice(job: &Job<'_>, branch: &BranchHistory) -> Result<BaseChoice> {
         }
         job.catalog.whole(set).map_err(|error| error.to_string())
     };
-    let units: Vec<&LogUnit> = job.catalog.units().map(|(_, unit)| unit).collect();
     let request = BaseRequest {
         source: job.info.id,
         scope: &job.options.scope,
         level: job.options.level,
         branch,
         forced: job.options.base,
-        log_archived: &|set| log_is_archived(set, &units),
+        log_archived: &|set| job.catalog.log_archived(set),
     };
     Ok(choose_base(&request, &job.catalog.summaries(), &usable)?)
-}
-
-/// Whether archived redo covers all that a set left out.
-fn log_is_archived(set: &SetSummary, units: &[&LogUnit]) -> bool {
-    set.nodes.iter().all(|range| {
-        let on_branch = |branch| set.branch.reach(branch);
-        let (chain, _) = continuous(units.iter().copied(), range.node, range.begin_lsn, on_branch);
-        range.span().is_empty() || chain.last().is_some_and(|last| last.span.upto >= range.end_lsn)
-    })
 }
 
 fn summary_of<'j>(job: &'j Job<'_>, base: SetId) -> Result<&'j SetSummary> {
@@ -104,7 +92,8 @@ fn increment<'a>(
 ) -> Result<Plan<'a>> {
     let mut decisions = vec![choice.reason.to_string()];
     if forced > 0 {
-        decisions.push(format!("{forced} checkpoints were asked for until the backup began behind the end of its base"));
+        decisions
+            .push(format!("{forced} checkpoints were asked for until the backup began behind the end of its base"));
     }
     // Everything up to the begin of the base was surely in the files when the base read them; nothing later was.
     let since = base.nodes.iter().map(|node| node.begin_lsn).min().unwrap_or_default();
@@ -147,8 +136,12 @@ fn changed_pages(
 /// Adds what units on record say they change, as long as they follow each other and say it; gives the LSN up to which
 /// that is complete for every node.
 fn add_from_record(job: &Job<'_>, run: &dyn BackupRun, base: &SetSummary, since: Lsn, map: &mut Changes) -> Lsn {
-    let units: Vec<&LogUnit> =
-        job.catalog.of_source(job.info.id).flat_map(|record| &record.log).filter(|unit| unit.changes.is_some()).collect();
+    let units: Vec<&LogUnit> = job
+        .catalog
+        .of_source(job.info.id)
+        .flat_map(|record| &record.log)
+        .filter(|unit| unit.changes.is_some())
+        .collect();
     let mut reached = Lsn(u64::MAX);
     for node in &base.nodes {
         let reach = |branch| run.branch().reach(branch);

@@ -1,12 +1,11 @@
 //! One channel of a backup: takes extents, reads and judges their pages, packs what is kept into frames, and frames
 //! into pieces.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::filter::{self, Baseline, Content, HASH_LEN, Known, Rule, page_hash};
+use super::filter::{self, Baseline, Content, HASH_LEN, Known, Rule};
 use super::packer::Packer;
 use super::work::Extent;
 use crate::catalog::index::section_of;
@@ -15,6 +14,7 @@ use crate::events::{Event, Observer};
 use crate::format::{PieceInfo, RunKind};
 use crate::model::{FileEntry, FileId, PageRun, Tracking};
 use crate::source::{BackupRun, PageState};
+use crate::transform::page_hash;
 
 /// How often a page that looks torn is read again. A write of one page is over long before.
 const TORN_RETRIES: u32 = 20;
@@ -59,9 +59,6 @@ pub(super) struct Made {
     pub bad_pages: Vec<BadPage>,
     pub pages: u64,
 }
-
-/// Numbers for pieces, over all channels.
-pub(super) type PieceNumbers = Arc<AtomicU32>;
 
 pub(super) struct Channel<'a> {
     shared: &'a Shared<'a>,

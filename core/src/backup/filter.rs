@@ -18,13 +18,6 @@ use crate::source::{BackupRun, PageState};
 /// Bytes of a page hash: BLAKE3, cut short.
 pub(super) const HASH_LEN: usize = PAGE_HASH;
 
-/// The hash that says whether a page is the same as before.
-pub(super) fn page_hash(bytes: &[u8]) -> [u8; HASH_LEN] {
-    let mut short = [0; HASH_LEN];
-    short.copy_from_slice(&blake3::hash(bytes).as_bytes()[..HASH_LEN]);
-    short
-}
-
 /// How the pages of one file are chosen.
 pub(super) struct FilePlan {
     /// The pages to look at.

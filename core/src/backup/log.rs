@@ -13,9 +13,7 @@ use crate::events::Event;
 use crate::format::{CipherId, Compression, PieceKind, SECTION, SetMeta};
 use crate::media::HeldLock;
 use crate::media::repository::Repository;
-use crate::model::{
-    Consistency, Level, LogUnit, Lsn, NodeRange, Scope, SetSummary, SourceId, Timestamp,
-};
+use crate::model::{Consistency, Level, LogUnit, Lsn, NodeRange, Scope, SetSummary, SourceId, Timestamp};
 use crate::source::{CapturedPoint, CapturedUnit, Source, SourceInfo};
 
 /// How redo is captured.
@@ -68,7 +66,8 @@ pub fn stream(
     let last = last_captured(&Catalog::load(repository, around.cache)?, info.id);
     let mut stream = source.log_stream(last.as_ref()).doing(|| "beginning to capture redo".into())?;
     around.step("capturing")?;
-    let mut report = StreamReport { upto: last.as_ref().map_or(Lsn(0), |point| point.unit.span.upto), ..Default::default() };
+    let mut report =
+        StreamReport { upto: last.as_ref().map_or(Lsn(0), |point| point.unit.span.upto), ..Default::default() };
     let mut previous = last.map(|point| point.unit);
     let mut idle_since = Instant::now();
     while !around.cancel.is_cancelled() {

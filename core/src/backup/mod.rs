@@ -10,8 +10,8 @@
 mod base;
 mod channel;
 mod filter;
-mod packer;
 pub mod log;
+mod packer;
 mod work;
 
 use std::sync::Arc;
@@ -191,7 +191,9 @@ fn check_name(catalog: &Catalog, options: &BackupOptions) -> Result<()> {
             .remedy("use letters, digits, dots, dashes and underscores, 128 at most, and not `latest`"));
     }
     if catalog.records().any(|record| record.summary.name == *name) {
-        return Err(Error::new(ErrorKind::Exists, "there is a set of that name").on(name.clone()).remedy("use another"));
+        return Err(Error::new(ErrorKind::Exists, "there is a set of that name")
+            .on(name.clone())
+            .remedy("use another"));
     }
     Ok(())
 }

@@ -144,13 +144,8 @@ impl Packer {
 
     /// Says which file and section the following pages belong to.
     pub(super) fn begin(&mut self, entry: &FileEntry, section: u64) -> Result<()> {
-        let place = Place {
-            file: entry.id,
-            generation: entry.generation,
-            page_size: entry.page_size,
-            len: entry.len,
-            section,
-        };
+        let place =
+            Place { file: entry.id, generation: entry.generation, page_size: entry.page_size, len: entry.len, section };
         if self.place != Some(place) {
             self.flush()?;
             self.place = Some(place);

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SetMeta;
 use crate::media::repository::{Repository, SetObjects};
-use crate::model::chain::{ChainError, chain_of};
+use crate::model::chain::chain_of;
+use crate::model::log::continuous;
+use crate::model::window::{Window, windows};
 use crate::model::{LogUnit, Lsn, Scope, SetId, SetSummary, SourceId};
 
 use cache::Cache;
@@ -162,11 +164,37 @@ impl Catalog {
     /// [`ErrorKind::ChainBroken`] when a base is gone.
     pub fn chain(&self, set: SetId) -> Result<Vec<SetId>> {
         let summaries = self.summaries();
-        let chain = chain_of(set, &summaries).map_err(chain_broken)?;
+        let chain = chain_of(set, &summaries)?;
         for member in &chain {
             self.whole(*member)?;
         }
         Ok(chain)
+    }
+
+    /// Whether redo on record covers all that a set needs.
+    #[must_use]
+    pub fn log_archived(&self, set: &SetSummary) -> bool {
+        let units: Vec<&LogUnit> = self.of_source(set.source).flat_map(|record| &record.log).collect();
+        set.nodes.iter().all(|range| {
+            let reach = |branch| set.branch.reach(branch);
+            let (chain, _) = continuous(units.iter().copied(), range.node, range.begin_lsn, reach);
+            range.span().is_empty() || chain.last().is_some_and(|last| last.span.upto >= range.end_lsn)
+        })
+    }
+
+    /// Where recovery of a source is possible without a gap, on each of its branches.
+    #[must_use]
+    pub fn windows(&self, source: SourceId) -> Vec<Window> {
+        let units: Vec<LogUnit> = self.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
+        let usable = |set: SetId| self.whole(set).map_err(|error| error.to_string());
+        windows(source, &self.summaries(), &usable, &units)
+    }
+
+    /// Every source with a set or redo on record, and its name.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<SourceId, String> {
+        let named = self.records.values().map(|record| (record.summary.source, record.summary.source_name.clone()));
+        named.collect()
     }
 
     /// Whether a set's pieces are all there.
@@ -193,13 +221,6 @@ impl SetRecord {
     }
 }
 
-/// A chain that cannot be followed, as an error of the library.
-#[must_use]
-pub fn chain_broken(error: ChainError) -> Error {
-    Error::new(ErrorKind::ChainBroken, error.to_string())
-        .remedy("bring the missing set back from a copy, or take a full backup")
-}
-
 fn no_such_set(word: &str) -> Error {
     Error::new(ErrorKind::NotFound, "no such set").on(word).remedy("look at `setpiece sets`")
 }
@@ -209,12 +230,7 @@ fn stands_for_itself(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Key)
 }
 
-fn read_record(
-    repository: &Repository,
-    cache: Option<&Cache>,
-    set: SetId,
-    objects: &SetObjects,
-) -> Result<SetRecord> {
+fn read_record(repository: &Repository, cache: Option<&Cache>, set: SetId, objects: &SetObjects) -> Result<SetRecord> {
     let len = objects.meta.as_ref().map_or(0, |info| info.len);
     let cached = cache.and_then(|cache| cache.get(set, len));
     let bytes = match &cached {

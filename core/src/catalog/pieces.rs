@@ -54,9 +54,10 @@ pub fn open(
     let medium = &**repository.medium();
     let name = layout::object(set, SetObject::Piece(info.piece))?;
     let mut reader = reader(medium, set, info, key)?;
-    let trailer_at = info.len.checked_sub(TRAILER_LEN as u64).ok_or_else(|| {
-        Error::damaged(name.to_string(), format!("{} bytes cannot hold a piece", info.len))
-    })?;
+    let trailer_at = info
+        .len
+        .checked_sub(TRAILER_LEN as u64)
+        .ok_or_else(|| Error::damaged(name.to_string(), format!("{} bytes cannot hold a piece", info.len)))?;
     let trailer = read_range(medium, &name, trailer_at, TRAILER_LEN as u64)?;
     let at = |error: Error| error.on(name.to_string());
     let trailer = reader.trailer(&trailer, info.len).map_err(at)?;

@@ -104,7 +104,9 @@ mod tests {
     #[test]
     fn names_go_both_ways() {
         let set = SetId(Uuid::from_time(1_700_000_000_000, [7; 10]));
-        for what in [SetObject::Piece(PieceNo(1)), SetObject::Piece(PieceNo(123_456)), SetObject::Meta, SetObject::Keys(3)] {
+        for what in
+            [SetObject::Piece(PieceNo(1)), SetObject::Piece(PieceNo(123_456)), SetObject::Meta, SetObject::Keys(3)]
+        {
             let name = object(set, what).unwrap();
             assert_eq!(parse_object(&name), Some((set, what)), "{name}");
         }

@@ -35,7 +35,10 @@ impl SetObjects {
     /// The highest generation of keys wrapped anew.
     #[must_use]
     pub fn keys(&self) -> Option<u32> {
-        self.objects.iter().filter_map(|(object, _)| if let SetObject::Keys(n) = object { Some(*n) } else { None }).max()
+        self.objects
+            .iter()
+            .filter_map(|(object, _)| if let SetObject::Keys(n) = object { Some(*n) } else { None })
+            .max()
     }
 }
 
@@ -249,9 +252,9 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Locked`] while sets are being removed.
     pub fn lock_for_writing(&self) -> Result<Box<dyn HeldLock>> {
-        self.medium.lock(&layout::repository_lock()?, LockMode::Shared).map_err(|error| {
-            error.remedy("sets are being removed from the repository: try again when that is done")
-        })
+        self.medium
+            .lock(&layout::repository_lock()?, LockMode::Shared)
+            .map_err(|error| error.remedy("sets are being removed from the repository: try again when that is done"))
     }
 
     /// Keeps every writer out.
@@ -284,7 +287,10 @@ pub fn read_object(medium: &dyn Medium, name: &ObjectName, limit: u64) -> Result
         Error::new(ErrorKind::NotFound, "is not on the medium").on(name.to_string()).remedy("look at `setpiece sets`")
     })?;
     if info.len > limit {
-        return Err(Error::damaged(name.to_string(), format!("has {} bytes where at most {limit} make sense", info.len)));
+        return Err(Error::damaged(
+            name.to_string(),
+            format!("has {} bytes where at most {limit} make sense", info.len),
+        ));
     }
     read_range(medium, name, 0, info.len)
 }

@@ -73,7 +73,10 @@ pub fn workers<T: Send>(
         return Err(error);
     }
     stop.cancel.check()?;
-    results.into_iter().collect::<Option<Vec<T>>>().ok_or_else(|| Error::new(ErrorKind::Internal, "a worker gave nothing"))
+    results
+        .into_iter()
+        .collect::<Option<Vec<T>>>()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "a worker gave nothing"))
 }
 
 fn note(first: &Mutex<Option<Error>>, stop: &Stop<'_>, error: Error) {

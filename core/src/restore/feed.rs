@@ -90,7 +90,8 @@ impl LogSet {
                 break;
             }
         }
-        Err(Error::new(ErrorKind::Damaged, format!("unit {} ends before it is whole", unit.seq)).on(piece.name.to_string()))
+        Err(Error::new(ErrorKind::Damaged, format!("unit {} ends before it is whole", unit.seq))
+            .on(piece.name.to_string()))
     }
 }
 

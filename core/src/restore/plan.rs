@@ -100,8 +100,9 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     let units: Vec<LogUnit> = catalog.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
     let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
     let asked = StartRequest { source, scope: &scope, target: &request.target, set };
-    let start = choose_start(&asked, &catalog.summaries(), &usable, &units).map_err(|why| Error::from(*why))?;
-    let archived: Vec<LogUnit> = start.logs.iter().flat_map(|log| log.units.iter().map(|unit| (*unit).clone())).collect();
+    let start = choose_start(&asked, &catalog.summaries(), &usable, &units)?;
+    let archived: Vec<LogUnit> =
+        start.logs.iter().flat_map(|log| log.units.iter().map(|unit| (*unit).clone())).collect();
     let index = ChainIndex::open(repository, &start.chain, false).doing(|| "opening the chain".into())?;
     let meta = &index.newest()?.meta;
     let (files, tablespaces) = (wanted_files(meta, request)?, meta.tablespaces.clone());
@@ -188,9 +189,8 @@ fn log_in_order(
 
 fn count(repository: &Repository, plan: &mut RestorePlan, around: Surroundings<'_>) -> Result<()> {
     let names = plan.index.sets().iter().map(|set| &set.meta.summary);
-    let mut shares: Vec<Share> = names
-        .map(|set| Share { set: set.id, name: set.name.clone(), frames: 0, read_bytes: 0, pages: 0 })
-        .collect();
+    let mut shares: Vec<Share> =
+        names.map(|set| Share { set: set.id, name: set.name.clone(), frames: 0, read_bytes: 0, pages: 0 }).collect();
     for file in &plan.files {
         for section in 0..sections(file) {
             around.cancel.check()?;
@@ -203,7 +203,8 @@ fn count(repository: &Repository, plan: &mut RestorePlan, around: Surroundings<'
             }
         }
     }
-    let pieces = plan.index.sets().iter().flat_map(|set| &set.pieces).filter(|piece| piece.info.kind == PieceKind::Data);
+    let pieces =
+        plan.index.sets().iter().flat_map(|set| &set.pieces).filter(|piece| piece.info.kind == PieceKind::Data);
     let all: u64 = pieces.map(|piece| u64::from(piece.root.entries)).sum();
     let sum = |part: fn(&Share) -> u64| shares.iter().map(part).sum::<u64>();
     let frames = sum(|share| share.frames);

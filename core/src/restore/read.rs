@@ -108,7 +108,10 @@ impl<'a> Channel<'a> {
                 let len = (live.count * page_size).min(entry.len - entry.offset(live.first.0));
                 let bytes = usize::try_from(from).ok().zip(usize::try_from(from + len).ok());
                 let bytes = bytes.and_then(|(from, to)| self.raw.get(from..to)).ok_or_else(|| {
-                    Error::damaged(format!("{} page {}", entry.path, live.first), "the frame holds less than its table says")
+                    Error::damaged(
+                        format!("{} page {}", entry.path, live.first),
+                        "the frame holds less than its table says",
+                    )
                 })?;
                 batch.target.write(bytes, entry.offset(live.first.0), self.write_back)?;
                 written += len;

@@ -6,6 +6,7 @@
 pub mod aead;
 pub mod codec;
 pub mod derive;
+pub mod hash;
 pub mod meta;
 pub mod opener;
 pub mod reader;
@@ -14,6 +15,7 @@ pub mod vault;
 pub mod wrap;
 pub mod writer;
 
+pub use hash::page_hash;
 pub use meta::{OpenedMeta, decode_meta, encode_meta, peek_keys, peek_meta};
 pub use reader::{FrameContent, PieceReader, WholeUnit};
 pub use secret::{DataKey, Identity, KeyFile, Passphrase, Recipient, Secret};

@@ -102,6 +102,21 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::open_set`].
+    pub fn wrap_set(&self, set: SetId, key: &DataKey, generation: u32) -> Result<SetKeys> {
+        let _unused = (set, key, generation);
+        Err(soon())
+    }
+
+    /// The same secrets for a descriptor that was made from this vault's by adding or removing slots.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] when its current epoch is none that this vault has opened.
+    pub fn of(&self, descriptor: &RepoDescriptor) -> Result<Vault> {
+        let _unused = descriptor;
+        Err(soon())
+    }
+
+    /// Wraps a set's key anew.
     pub fn rewrap(&self, set: SetId, keys: &SetKeys) -> Result<SetKeys> {
         let _ = (set, keys);
         Err(soon())
