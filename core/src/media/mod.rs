@@ -4,6 +4,7 @@
 //! the moment at which `finish` returns, whole, or not at all. Wrappers (retry, faults) implement the same trait.
 
 pub mod layout;
+pub mod memory;
 pub mod repository;
 
 use std::fmt;
