@@ -26,9 +26,9 @@ use crate::catalog::cache::Cache;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::{Event, Observer};
 use crate::format::{CipherId, Compression, KeyFileCopy, Parameter, PieceInfo, PieceKind, SECTION, SetKeys, SetMeta};
-use crate::media::layout;
+use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
-use crate::model::{Level, LogUnit, RepoId, Scope, SetId, SetSummary, Timestamp, Uuid};
+use crate::model::{Level, LogUnit, PieceNo, RepoId, Scope, SetId, SetSummary, Timestamp, Uuid};
 use crate::pipeline::Cancel;
 use crate::pipeline::run::{Stop, workers};
 use crate::source::{BackupRun, BeginRequest, EndInfo, Source, SourceInfo};
@@ -383,13 +383,14 @@ impl Job<'_> {
         }
     }
 
-    /// Removes what a failed backup wrote. Failing at that as well changes nothing: what stays is an orphan.
+    /// Removes what a failed backup wrote, the metadata first: it may have been published although the medium said that
+    /// it failed. Failing at this as well changes nothing: what stays is an orphan, or a set that is whole.
     fn undo(&self, next_number: u32) {
-        for number in 1..next_number {
-            let object = layout::SetObject::Piece(crate::model::PieceNo(number));
+        let pieces = (1..next_number).map(|number| SetObject::Piece(PieceNo(number)));
+        for object in std::iter::once(SetObject::Meta).chain(pieces) {
             let removed = layout::object(self.set, object).and_then(|name| self.repository.medium().remove(&name));
             if let Err(error) = removed {
-                let text = format!("a piece of the failed backup stays until `expire` removes it: {error}");
+                let text = format!("what the failed backup wrote stays until `expire` removes it: {error}");
                 self.around.observer.event(&Event::Warning { text });
                 return;
             }
