@@ -112,9 +112,14 @@ impl World {
         self.writes(branch).into_iter().filter(of_node).map(|write| write.lsn).max().unwrap_or_default()
     }
 
+    /// Branches with even numbers go on counting where they left their parent, as PostgreSQL's timelines do, so that
+    /// an LSN may be on several; the others go on behind everything that was ever written.
     fn write(&mut self, branch: BranchId, node: NodeId) {
-        self.highest += 1;
-        let write = Write { lsn: Lsn(self.highest), node, time: Timestamp(self.now) };
+        let fork = self.history(branch).points.last().map_or(0, |point| point.fork.0);
+        let last = self.last_write(branch, None, Lsn(u64::MAX)).0.max(fork);
+        let lsn = if branch.0 % 2 == 0 { last + 1 } else { self.highest + 1 };
+        self.highest = self.highest.max(lsn);
+        let write = Write { lsn: Lsn(lsn), node, time: Timestamp(self.now) };
         self.branches.get_mut(&branch).unwrap().writes.push(write);
     }
 
