@@ -233,7 +233,7 @@ fn log_of_the_parent_up_to_the_fork_stays() {
     log.scope = Scope::Log;
     log.nodes.truncate(1);
     (log.nodes[0].begin_lsn, log.nodes[0].end_lsn) = (Lsn(20), Lsn(40));
-    let (mut taken, newer) = (set(2, Level::Full, None, 2), set(3, Level::Full, None, 3));
+    let (mut taken, newer) = (set(2, Level::Full, None, 2), set(3, Level::Full, None, 5));
     taken.branch = taken.branch.fork(BranchId(2), Lsn(30), None);
     assert_eq!(
         plan(&[taken.clone(), newer.clone(), log.clone()], Some(2), None, 9).keep[0].1,
