@@ -37,8 +37,8 @@ impl Tiny {
         let state = State { files, lsn: 0, branch: BranchHistory::first(BranchId(1)), vanished: false };
         let tiny = Tiny { state: Mutex::new(state) };
         for page in 0..pages / 2 {
-            tiny.write(1, page, page as u8 + 1);
-            tiny.write(2, page, page as u8 + 101);
+            tiny.write(1, page, (page as u8).wrapping_add(1));
+            tiny.write(2, page, (page as u8).wrapping_add(101));
         }
         tiny
     }
