@@ -80,8 +80,11 @@ impl<'f> House<'f> {
     fn edges(&self) -> BTreeSet<(Module, Module)> {
         let mut edges = BTreeSet::new();
         for (file, text) in self.texts.iter().filter(|(file, _)| !file.is_empty()) {
-            for (inside, path) in scan(file, text).paths {
-                let target = self.resolve(&inside, &path).filter(|target| target != file);
+            let scan = scan(file, text);
+            for (inside, path) in &scan.paths {
+                let target = self.resolve(inside, path).filter(|target| target != file);
+                let handed_on = |target: &Module| target.starts_with(file) && scan.handed_on.contains(path);
+                let target = target.filter(|target| !handed_on(target));
                 edges.extend(target.map(|target| (file.clone(), target)));
             }
         }
@@ -99,7 +102,7 @@ impl<'f> House<'f> {
                 [&inside[..inside.len().checked_sub(up)?], &path[up..]].concat()
             }
             _ => {
-                let child = [inside.as_slice(), &[first.clone()]].concat();
+                let child = [inside.as_slice(), std::slice::from_ref(first)].concat();
                 self.texts.contains_key(&child).then(|| [inside, path].concat())?
             }
         };
@@ -125,6 +128,8 @@ fn module_of(path: &str) -> Module {
 #[derive(Default)]
 struct Scan {
     paths: Vec<(Module, Vec<String>)>,
+    /// Those of the paths that are only made public under this module's name, which is no use of what they lead to.
+    handed_on: BTreeSet<Vec<String>>,
     tests: Vec<Module>,
 }
 
@@ -150,6 +155,10 @@ fn scan(file: &Module, text: &str) -> Scan {
             [word, ..] if word.is("use") => {
                 let end = at + tokens[at..].iter().take_while(|token| **token != Token::Mark(';')).count();
                 let paths = use_tree(&tokens[at + 1..end]);
+                if at > 0 && (tokens[at - 1].is("pub") || tokens[at - 1] == Token::Mark(')')) {
+                    let only_here = |path: &&Vec<String>| path.last().is_some_and(|name| times(&tokens, name) <= 1);
+                    scan.handed_on.extend(paths.iter().filter(only_here).cloned());
+                }
                 scan.paths.extend(paths.into_iter().map(|path| (module.clone(), path)));
                 at = end;
             }
@@ -175,6 +184,10 @@ fn scan(file: &Module, text: &str) -> Scan {
         }
     }
     scan
+}
+
+fn times(tokens: &[Token], name: &str) -> usize {
+    tokens.iter().filter(|token| token.is(name)).count()
 }
 
 /// The index behind the bracket or brace that closes the one at `at`.
@@ -207,7 +220,7 @@ fn skip_item(tokens: &[Token], at: usize, module: &Module, tests: &mut Vec<Modul
             [Token::Mark('{'), ..] => return block_end(tokens, at),
             [Token::Mark('(' | '['), ..] => at = block_end(tokens, at),
             [word, Token::Word(name), Token::Mark(';'), ..] if word.is("mod") => {
-                tests.push([module.as_slice(), &[name.clone()]].concat());
+                tests.push([module.as_slice(), std::slice::from_ref(name)].concat());
                 return at + 3;
             }
             _ => at += 1,
@@ -357,6 +370,12 @@ mod tests {
         assert_eq!(house(&through_parent), ["circle between files: backup, backup::base"]);
         let inline = [("backup/mod.rs", "mod base; fn f() { base::choose() }"), ("backup/base.rs", "use super::*;")];
         assert_eq!(house(&inline), ["circle between files: backup, backup::base"]);
+        let contents =
+            [("media/mod.rs", "mod plugin; pub use plugin::Plugin;"), ("media/plugin.rs", "use super::Medium;")];
+        assert_eq!(house(&contents), Vec::<String>::new());
+        let used =
+            [("media/mod.rs", "pub use plugin::Plugin; fn f(p: Plugin) {}"), ("media/plugin.rs", "use super::Medium;")];
+        assert_eq!(house(&used), ["circle between files: media, media::plugin"]);
         let three = [
             ("model/a.rs", "use super::b::B;"),
             ("model/b.rs", "use super::c::C;"),
