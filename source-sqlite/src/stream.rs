@@ -49,6 +49,8 @@ const FRAMES_A_READER: u32 = 256;
 const READER_AGE: Duration = Duration::from_millis(200);
 /// Writers are asked to wait when the log has become this long.
 const LONG_LOG: u64 = 4 << 20;
+/// So much is captured in a few milliseconds.
+const LITTLE: u64 = 1 << 20;
 /// How long to try to make writers wait. They wait only once it has come to that, for some milliseconds.
 const HELP_WAIT: Duration = Duration::from_millis(500);
 /// How long the log is kept for redo that was captured and is not durable yet.
@@ -366,20 +368,25 @@ impl Stream {
     /// When the log has become long: copies it into the database file, and lets writers wait while the rest is
     /// captured and copied, so that the next one restarts it.
     fn help(&mut self) -> Result<()> {
-        let long = u64::from(self.frame() - self.helped_at.min(self.frame())) * self.frame_len() > LONG_LOG;
-        if !long || !self.may_let_go() || self.readers.goal.is_some() {
+        let grown = |from: u32, upto: u32| u64::from(upto.saturating_sub(from)) * self.frame_len();
+        if self.readers.goal.is_some() || grown(self.helped_at, self.frame()) < LONG_LOG || !self.may_let_go() {
             return Ok(());
         }
-        self.helped_at = self.frame();
+        // Writers wait until the rest is captured, so let it be little, unless they are faster than capture.
+        let committed = self.committed()?;
+        if grown(self.frame(), committed) > LITTLE && grown(self.helped_at, committed) < 8 * LONG_LOG {
+            return Ok(());
+        }
         let helper = self.site.link()?;
         helper.checkpoint()?;
-        if !helper.begin_write(HELP_WAIT)? {
-            // A writer does not come to an end. The log grows a little more; the next time is not far.
-            return Ok(());
+        if helper.begin_write(HELP_WAIT)? {
+            let done = self.restartable();
+            helper.end();
+            done?;
         }
-        let done = self.restartable();
-        helper.end();
-        done
+        // If a writer did not come to an end, the log grows some more until the next try.
+        self.helped_at = self.frame();
+        Ok(())
     }
 
     fn frame_len(&self) -> u64 {
