@@ -12,12 +12,14 @@
 
 pub mod backup;
 pub mod catalog;
+pub mod copy;
 pub mod error;
 pub mod events;
 pub mod format;
 pub mod media;
 pub mod model;
 pub mod pipeline;
+pub mod rekey;
 pub mod restore;
 pub mod retain;
 pub mod source;

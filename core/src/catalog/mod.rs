@@ -1,1 +1,263 @@
-//! To be filled by the first slice.
+//! What a repository holds: every set, every unit of redo, what is damaged and what a crash left behind.
+//!
+//! The medium is the truth. The catalog is read from it each time; a local directory may hold copies of the metadata
+//! objects, exactly as they are on the medium (sealed ones stay sealed), so that only new ones have to be fetched.
+//! Throwing that directory away loses nothing.
+
+pub mod cache;
+pub mod index;
+pub mod pieces;
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::SetMeta;
+use crate::media::repository::{Repository, SetObjects};
+use crate::model::chain::chain_of;
+use crate::model::log::continuous;
+use crate::model::window::{Window, windows};
+use crate::model::{LogUnit, Lsn, Scope, SetId, SetSummary, SourceId};
+
+use cache::Cache;
+
+/// One set, as far as lists, chains and windows need it.
+#[derive(Clone, Debug)]
+pub struct SetRecord {
+    /// What the set is.
+    pub summary: SetSummary,
+    /// Redo in it, in the order of the pieces.
+    pub log: Vec<LogUnit>,
+    /// Bytes before compression.
+    pub raw_bytes: u64,
+    /// Bytes on the medium, metadata and all.
+    pub stored_bytes: u64,
+    /// Pieces that the metadata names but the medium does not have, or not with that length.
+    pub missing: Vec<String>,
+    /// What the source wanted to find again.
+    pub cookie: Vec<u8>,
+    /// Whether it was captured by a log stream.
+    pub captured: bool,
+}
+
+/// All that was found on the medium.
+#[derive(Default)]
+pub struct Catalog {
+    records: BTreeMap<SetId, SetRecord>,
+    damaged: Vec<(SetId, Error)>,
+    orphans: Vec<(SetId, SetObjects)>,
+}
+
+impl Catalog {
+    /// Reads it. Sets whose metadata is damaged are listed apart and stand in nobody's way.
+    ///
+    /// # Errors
+    /// When the medium fails, or the secrets cannot open any metadata.
+    pub fn load(repository: &Repository, cache: Option<&Cache>) -> Result<Self> {
+        let mut catalog = Catalog::default();
+        let found = repository.sets()?;
+        for (set, objects) in found {
+            if objects.meta.is_none() {
+                catalog.orphans.push((set, objects));
+                continue;
+            }
+            match read_record(repository, cache, set, &objects) {
+                Ok(record) => drop(catalog.records.insert(set, record)),
+                Err(error) if stands_for_itself(&error) => catalog.damaged.push((set, error)),
+                // A set that was removed since the list was made.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(cache) = cache {
+            cache.keep_only(&|set| catalog.records.contains_key(&set))?;
+        }
+        Ok(catalog)
+    }
+
+    /// The sets, oldest first.
+    pub fn records(&self) -> impl Iterator<Item = &SetRecord> {
+        self.records.values()
+    }
+
+    /// The summaries, oldest first.
+    #[must_use]
+    pub fn summaries(&self) -> Vec<SetSummary> {
+        self.records.values().map(|record| record.summary.clone()).collect()
+    }
+
+    /// One set.
+    #[must_use]
+    pub fn get(&self, set: SetId) -> Option<&SetRecord> {
+        self.records.get(&set)
+    }
+
+    /// Sets whose metadata cannot be used, and why.
+    #[must_use]
+    pub fn damaged(&self) -> &[(SetId, Error)] {
+        &self.damaged
+    }
+
+    /// What writers that never got to the end left behind, or are still writing.
+    #[must_use]
+    pub fn orphans(&self) -> &[(SetId, SetObjects)] {
+        &self.orphans
+    }
+
+    /// The set that a user means by a name, an identifier, the beginning of one (8 digits or more), or `latest`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sets.
+    pub fn find(&self, word: &str) -> Result<&SetRecord> {
+        if word == "latest" {
+            let newest = self.records.values().filter(|record| record.summary.scope != Scope::Log).next_back();
+            return newest.ok_or_else(|| no_such_set(word));
+        }
+        let fits = |record: &&SetRecord| {
+            let id = record.summary.id.to_string();
+            record.summary.name == word || (word.len() >= 8 && id.starts_with(word))
+        };
+        let mut found = self.records.values().filter(fits);
+        match (found.next(), found.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => Err(self.damaged_or_missing(word)),
+            (Some(_), Some(_)) => Err(Error::new(ErrorKind::Usage, "several sets are called that")
+                .on(word)
+                .remedy("name the set by its identifier")),
+        }
+    }
+
+    fn damaged_or_missing(&self, word: &str) -> Error {
+        let fits = |set: &&(SetId, Error)| word.len() >= 8 && set.0.to_string().starts_with(word);
+        match self.damaged.iter().find(fits) {
+            Some((set, error)) => Error::damaged(format!("set {set}"), error.to_string()),
+            None => no_such_set(word),
+        }
+    }
+
+    /// Every unit of redo on record and the set that holds it.
+    pub fn units(&self) -> impl Iterator<Item = (SetId, &LogUnit)> {
+        self.records.values().flat_map(|record| record.log.iter().map(|unit| (record.summary.id, unit)))
+    }
+
+    /// The records of one source.
+    pub fn of_source(&self, source: SourceId) -> impl Iterator<Item = &SetRecord> {
+        self.records.values().filter(move |record| record.summary.source == source)
+    }
+
+    /// The record of a source whose source-side memory is the newest: the one that ends at the largest LSN.
+    #[must_use]
+    pub fn newest_memory(&self, source: SourceId) -> Option<&SetRecord> {
+        self.of_source(source)
+            .filter(|record| !record.cookie.is_empty())
+            .max_by_key(|record| (record.end(), record.summary.ended, record.summary.id))
+    }
+
+    /// The largest LSN on record for a source, on any branch.
+    #[must_use]
+    pub fn highest(&self, source: SourceId) -> Lsn {
+        self.of_source(source).map(SetRecord::end).max().unwrap_or_default()
+    }
+
+    /// The chain below a set, the set first, the full one last.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChainBroken`] when a base is gone.
+    pub fn chain(&self, set: SetId) -> Result<Vec<SetId>> {
+        let summaries = self.summaries();
+        let chain = chain_of(set, &summaries)?;
+        for member in &chain {
+            self.whole(*member)?;
+        }
+        Ok(chain)
+    }
+
+    /// Whether redo on record covers all that a set needs.
+    #[must_use]
+    pub fn log_archived(&self, set: &SetSummary) -> bool {
+        let units: Vec<&LogUnit> = self.of_source(set.source).flat_map(|record| &record.log).collect();
+        set.nodes.iter().all(|range| {
+            let reach = |branch| set.branch.reach(branch);
+            let (chain, _) = continuous(units.iter().copied(), range.node, range.begin_lsn, reach);
+            range.span().is_empty() || chain.last().is_some_and(|last| last.span.upto >= range.end_lsn)
+        })
+    }
+
+    /// Where recovery of a source is possible without a gap, on each of its branches.
+    #[must_use]
+    pub fn windows(&self, source: SourceId) -> Vec<Window> {
+        let units: Vec<LogUnit> = self.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
+        let usable = |set: SetId| self.whole(set).map_err(|error| error.to_string());
+        windows(source, &self.summaries(), &usable, &units)
+    }
+
+    /// Every source with a set or redo on record, and its name.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<SourceId, String> {
+        let named = self.records.values().map(|record| (record.summary.source, record.summary.source_name.clone()));
+        named.collect()
+    }
+
+    /// Whether a set's pieces are all there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChainBroken`] naming what is missing.
+    pub fn whole(&self, set: SetId) -> Result<()> {
+        let record = self.get(set).ok_or_else(|| no_such_set(&set.to_string()))?;
+        match record.missing.first() {
+            None => Ok(()),
+            Some(object) => Err(Error::new(ErrorKind::ChainBroken, "is missing or has the wrong length")
+                .on(object.clone())
+                .remedy(format!("bring it back from a copy; set {set} is of no use without it"))),
+        }
+    }
+}
+
+impl SetRecord {
+    /// The last LSN that the set or its redo reaches.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        let log = self.log.iter().map(|unit| unit.span.upto).max().unwrap_or_default();
+        self.summary.bak_end_lsn.max(log)
+    }
+}
+
+fn no_such_set(word: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "no such set").on(word).remedy("look at `setpiece sets`")
+}
+
+/// Whether an error is about one set only, so that the others can still be used.
+fn stands_for_itself(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Key)
+}
+
+fn read_record(repository: &Repository, cache: Option<&Cache>, set: SetId, objects: &SetObjects) -> Result<SetRecord> {
+    let len = objects.meta.as_ref().map_or(0, |info| info.len);
+    let cached = cache.and_then(|cache| cache.get(set, len));
+    let bytes = match &cached {
+        Some(bytes) => bytes.clone(),
+        None => repository.meta_bytes(set)?,
+    };
+    let newer = repository.newer_keys(set, objects.keys())?;
+    let meta = match (repository.decode_meta(set, &bytes, newer.as_ref()), cached.is_some()) {
+        // A damaged copy proves nothing about the medium.
+        (Err(_), true) => repository.decode_meta(set, &repository.meta_bytes(set)?, newer.as_ref())?,
+        (decoded, _) => decoded?,
+    };
+    if let (Some(cache), None) = (cache, &cached) {
+        cache.put(set, &bytes)?;
+    }
+    Ok(record(meta.meta, objects))
+}
+
+fn record(meta: SetMeta, objects: &SetObjects) -> SetRecord {
+    let missing = pieces::missing(&meta, objects);
+    SetRecord {
+        missing,
+        stored_bytes: objects.bytes(),
+        raw_bytes: meta.raw_bytes,
+        log: meta.log,
+        cookie: meta.cookie,
+        captured: meta.captured,
+        summary: meta.summary,
+    }
+}

@@ -3,6 +3,10 @@
 //! A medium stores named objects that are written once, from front to back, and never change. An object exists from
 //! the moment at which `finish` returns, whole, or not at all. Wrappers (retry, faults) implement the same trait.
 
+pub mod layout;
+pub mod memory;
+pub mod repository;
+
 use std::fmt;
 
 use crate::error::Result;

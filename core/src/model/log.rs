@@ -106,50 +106,132 @@ impl LogUnit {
     }
 }
 
+/// The redo of one node along one history, in order: what continuity is judged on.
+///
+/// Made once from units in any order and with duplicates, then asked from many starting points.
+#[derive(Clone, Debug)]
+pub struct LogTrack<'u> {
+    node: NodeId,
+    /// Ascending by both ends; nothing that another unit covers.
+    steps: Vec<Step<'u>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Step<'u> {
+    unit: &'u LogUnit,
+    /// The last LSN of the unit that belongs to the history.
+    upto: Lsn,
+    /// The index behind the last step that can be reached from this one without a gap.
+    run_end: usize,
+}
+
+/// What a track has from some LSN on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch<'u> {
+    /// The units, ascending, without a gap.
+    pub units: Vec<&'u LogUnit>,
+    /// The redo is complete up to here; where the stretch began when it has no unit.
+    pub reached: Lsn,
+    /// What is missing behind it, if more units follow.
+    pub gap: Option<LogGap>,
+}
+
+impl<'u> LogTrack<'u> {
+    /// The track of `node`. `reach` gives for each branch the last LSN that belongs to the history wanted, `None` for a
+    /// branch outside of it.
+    pub fn new(
+        units: impl IntoIterator<Item = &'u LogUnit>,
+        node: NodeId,
+        reach: impl Fn(BranchId) -> Option<Lsn>,
+    ) -> Self {
+        let mut steps: Vec<Step<'u>> = units
+            .into_iter()
+            .filter(|unit| unit.node == node)
+            .filter_map(|unit| reach(unit.branch).map(|limit| (unit, unit.span.upto.min(limit))))
+            .filter(|(unit, upto)| *upto > unit.span.after)
+            .map(|(unit, upto)| Step { unit, upto, run_end: 0 })
+            .collect();
+        // Of units that begin alike the one that reaches farther is of more use.
+        steps.sort_by_key(|step| (step.unit.span.after, std::cmp::Reverse(step.upto), step.unit.branch, step.unit.seq));
+        let mut covered = Lsn(0);
+        steps.retain(|step| {
+            let adds = step.upto > covered;
+            covered = covered.max(step.upto);
+            adds
+        });
+        let mut run_end = steps.len();
+        for at in (0..steps.len()).rev() {
+            if at + 1 < steps.len() && gap_between(&steps[at], &steps[at + 1]).is_some() {
+                run_end = at + 1;
+            }
+            steps[at].run_end = run_end;
+        }
+        LogTrack { node, steps }
+    }
+
+    /// The redo behind `after`, as far as it goes without a gap.
+    #[must_use]
+    pub fn from(&self, after: Lsn) -> Stretch<'u> {
+        let first = self.steps.partition_point(|step| step.upto <= after);
+        let Some(next) = self.steps.get(first) else {
+            return Stretch { units: Vec::new(), reached: after, gap: None };
+        };
+        if next.unit.span.after > after {
+            let missing = LsnSpan { after, upto: next.unit.span.after };
+            let last_seq =
+                first.checked_sub(1).map(|last| &self.steps[last].unit).filter(|last| last.branch == next.unit.branch);
+            let gap = LogGap {
+                node: self.node,
+                branch: next.unit.branch,
+                last_seq: last_seq.map(|last| last.seq),
+                next_seq: Some(next.unit.seq),
+                missing,
+            };
+            return Stretch { units: Vec::new(), reached: after, gap: Some(gap) };
+        }
+        let run = &self.steps[first..next.run_end];
+        let last = &self.steps[next.run_end - 1];
+        Stretch {
+            units: run.iter().map(|step| step.unit).collect(),
+            reached: last.upto,
+            gap: self.steps.get(next.run_end).and_then(|behind| gap_between(last, behind)),
+        }
+    }
+
+    /// The last LSN on the track; `None` when it is empty.
+    #[must_use]
+    pub fn last(&self) -> Option<Lsn> {
+        self.steps.last().map(|step| step.upto)
+    }
+}
+
+/// What is missing between two neighbours of a track. Where the branch changes, numbers begin anew and only the redo
+/// counts.
+fn gap_between(last: &Step<'_>, next: &Step<'_>) -> Option<LogGap> {
+    let numbered = last.unit.branch != next.unit.branch || last.unit.seq.next() == Some(next.unit.seq);
+    if numbered && next.unit.span.after <= last.upto {
+        return None;
+    }
+    Some(LogGap {
+        node: next.unit.node,
+        branch: next.unit.branch,
+        last_seq: Some(last.unit.seq),
+        next_seq: Some(next.unit.seq),
+        missing: LsnSpan { after: last.upto, upto: next.unit.span.after.max(last.upto) },
+    })
+}
+
 /// Picks from `units`, in any order and with duplicates, those that carry `node` from `after` on without a gap along
 /// `reach`: for each branch the last LSN that belongs to the history wanted, `None` for a branch outside of it.
 ///
-/// Returns the chain of units, ascending, and the gap behind it if more units follow one.
+/// Returns the chain of units, ascending, and the gap behind it if more units follow one. For many questions about the
+/// same units make a [`LogTrack`] once.
 pub fn continuous<'u>(
     units: impl IntoIterator<Item = &'u LogUnit>,
     node: NodeId,
     after: Lsn,
     reach: impl Fn(BranchId) -> Option<Lsn>,
 ) -> (Vec<&'u LogUnit>, Option<LogGap>) {
-    let mut usable: Vec<(&LogUnit, Lsn)> = units
-        .into_iter()
-        .filter(|unit| unit.node == node)
-        .filter_map(|unit| reach(unit.branch).map(|limit| (unit, unit.span.upto.min(limit))))
-        .filter(|(unit, upto)| *upto > after && *upto > unit.span.after)
-        .collect();
-    // Of units that begin alike the one that reaches farther is of more use.
-    usable.sort_by_key(|(unit, upto)| (unit.span.after, std::cmp::Reverse(*upto), unit.branch, unit.seq));
-    let mut chain: Vec<&LogUnit> = Vec::new();
-    let mut reached = after;
-    for (unit, upto) in usable {
-        if upto <= reached {
-            continue;
-        }
-        if unit.span.after > reached {
-            let gap = LogGap {
-                node,
-                branch: unit.branch,
-                last_seq: chain.last().map(|last| last.seq),
-                next_seq: Some(unit.seq),
-                missing: LsnSpan { after: reached, upto: unit.span.after },
-            };
-            return (chain, Some(gap));
-        }
-        if let Some(last) = chain.last()
-            && last.branch == unit.branch
-            && last.seq.next() != Some(unit.seq)
-        {
-            let missing = LsnSpan { after: reached, upto: reached };
-            let gap = LogGap { node, branch: unit.branch, last_seq: Some(last.seq), next_seq: Some(unit.seq), missing };
-            return (chain, Some(gap));
-        }
-        reached = upto;
-        chain.push(unit);
-    }
-    (chain, None)
+    let stretch = LogTrack::new(units, node, reach).from(after);
+    (stretch.units, stretch.gap)
 }

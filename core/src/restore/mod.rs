@@ -1,1 +1,168 @@
-//! To be filled by the first slice.
+//! Bringing a database back: plan, write into a temporary place, recover, publish.
+//!
+//! The plan is complete before anything is written, so a target that cannot be reached is refused while nothing has
+//! happened yet. Files are written into a hidden directory beside the target, which takes the target's name when
+//! everything is there, recovered and durable; a restore that fails leaves the target as it was.
+
+mod batch;
+pub mod feed;
+pub mod plan;
+mod read;
+mod target;
+
+use std::path::{Path, PathBuf};
+
+use crate::backup::{MAX_CHANNELS, Surroundings};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::media::repository::Repository;
+use crate::model::{BranchId, Consistency, RecoveryTarget, SetSummary, Until};
+use crate::source::{RecoverRequest, Recovered, Recovery};
+
+pub use plan::{RestorePlan, Totals, plan};
+
+use feed::Feed;
+use target::Workplace;
+
+/// What is to be restored, and to where in its history.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RestoreRequest {
+    /// The source, by name or identifier; may be left out when the repository has one only.
+    pub source: Option<String>,
+    /// Start from this set instead of the nearest before the target.
+    pub set: Option<String>,
+    /// Where to stop.
+    pub target: RecoveryTarget,
+    /// Only this tablespace.
+    pub tablespace: Option<String>,
+    /// Streams in parallel, 1 to 255.
+    pub channels: u16,
+    /// New places for tablespaces that lay outside of the source's directory: old location and new.
+    pub map: Vec<(String, PathBuf)>,
+}
+
+impl Default for RestoreRequest {
+    fn default() -> Self {
+        RestoreRequest {
+            source: None,
+            set: None,
+            target: RecoveryTarget::default(),
+            tablespace: None,
+            channels: 2,
+            map: Vec::new(),
+        }
+    }
+}
+
+/// What was restored.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// The set it began with.
+    pub start: SetSummary,
+    /// What was read and written.
+    pub totals: Totals,
+    /// How the recovery ended; `None` when the engine's part was not run because a tablespace alone was restored.
+    pub recovered: Option<Recovered>,
+}
+
+/// Restores into `to`, which must not exist or be an empty directory.
+///
+/// # Errors
+/// [`ErrorKind::Unreachable`] and [`ErrorKind::ChainBroken`] before anything is written, [`ErrorKind::Target`] for a
+/// target in use, [`ErrorKind::Damaged`] for stored data that is not what was written.
+///
+/// # Crash safety
+/// The target appears whole, by a rename. A crash leaves a hidden directory beside it, named after it.
+pub fn restore(
+    repository: &Repository,
+    recoveries: &[&dyn Recovery],
+    request: &RestoreRequest,
+    to: &Path,
+    around: Surroundings<'_>,
+) -> Result<RestoreReport> {
+    if !(1..=MAX_CHANNELS).contains(&request.channels) {
+        return Err(Error::new(ErrorKind::Usage, "the number of channels is out of range").remedy("use 1 to 255"));
+    }
+    around.step("plan")?;
+    let plan = plan::plan(repository, request, around)?;
+    let engine = recovery_for(recoveries, &plan)?;
+    around.step("target")?;
+    let workplace = Workplace::make(to)?;
+    let restored = run(repository, engine, &plan, request, &workplace, around)
+        .doing(|| format!("restoring {} into {}", plan.start.source_name, to.display()));
+    let recovered = match restored {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            workplace.throw_away();
+            return Err(error);
+        }
+    };
+    around.step("publish")?;
+    workplace.publish()?;
+    around.observer.event(&Event::Step { name: "published" });
+    Ok(RestoreReport { start: plan.start, totals: plan.totals, recovered })
+}
+
+fn run(
+    repository: &Repository,
+    engine: Option<&dyn Recovery>,
+    plan: &RestorePlan,
+    request: &RestoreRequest,
+    workplace: &Workplace,
+    around: Surroundings<'_>,
+) -> Result<Option<Recovered>> {
+    around.observer.event(&Event::Started { operation: "restore", total_bytes: plan.totals.write_bytes });
+    around.step("pages")?;
+    read::pages(repository, plan, request, workplace, around)?;
+    let Some(engine) = engine else { return Ok(None) };
+    around.step("recover")?;
+    let mut feed = Feed::new(repository, &plan.log, around.cancel);
+    let request = RecoverRequest {
+        directory: workplace.path(),
+        files: &plan.files,
+        from: &plan.start.nodes,
+        consistent_from: plan.start.bak_end_lsn,
+        branch: &plan.history,
+        target: &request.target,
+        new_branch: new_branch(plan)?,
+        source: plan.start.source,
+        highest: plan.highest,
+    };
+    let recovered = engine.recover(&request, &mut feed).doing(|| "recovering to the target".into())?;
+    around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));
+    Ok(Some(recovered))
+}
+
+/// The recovery of the plan's engine; none for a tablespace alone, whose database has to recover it.
+fn recovery_for<'r>(recoveries: &[&'r dyn Recovery], plan: &RestorePlan) -> Result<Option<&'r dyn Recovery>> {
+    if plan.tablespace.is_some() {
+        return Ok(None);
+    }
+    let found = recoveries.iter().find(|recovery| recovery.engine() == plan.start.engine).copied();
+    let needless = plan.log.is_empty() && plan.start.consistency == Consistency::NoLogNeeded;
+    if found.is_none() && !needless {
+        return Err(Error::new(ErrorKind::Unsupported, format!("nothing here can recover {}", plan.start.engine))
+            .on(format!("set {}", plan.start.name))
+            .remedy("use a build that has support for this engine"));
+    }
+    Ok(found)
+}
+
+/// A branch number that no branch of the source has.
+fn new_branch(plan: &RestorePlan) -> Result<BranchId> {
+    loop {
+        let random = getrandom::u32()
+            .map_err(|error| Error::new(ErrorKind::Io, "the system gives no random bytes").because(error))?;
+        let branch = BranchId(u64::from(random));
+        if random != 0 && !plan.branches.contains(&branch) {
+            return Ok(branch);
+        }
+    }
+}
+
+/// Whether a target asks for nothing behind the set's own end.
+pub(crate) fn ends_with_set(target: &RecoveryTarget) -> bool {
+    target.until == Until::SetEnd
+}

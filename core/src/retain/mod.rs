@@ -1,1 +1,122 @@
-//! To be filled by the first slice.
+//! What goes: sets that a policy or a user no longer wants, and what crashes left behind.
+//!
+//! A set is removed with its metadata first, so that it is gone whole at once. Sets that others are built on go after
+//! those, or not at all.
+
+use std::collections::BTreeSet;
+
+use crate::backup::{Surroundings, now};
+use crate::catalog::Catalog;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::media::repository::{Repository, SetObjects};
+use crate::model::SetId;
+use crate::model::chain::dependents;
+use crate::model::retention::{KeepReason, Policy, expire_plan};
+
+/// Something that was removed, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Removed {
+    /// The set.
+    pub set: SetId,
+    /// Its name; `None` for what a crash left behind.
+    pub name: Option<String>,
+    /// Bytes on the medium.
+    pub bytes: u64,
+}
+
+/// What expiring did, or would do.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ExpireReport {
+    /// Sets removed, in that order.
+    pub removed: Vec<Removed>,
+    /// What crashes had left behind.
+    pub orphans: Vec<Removed>,
+    /// Sets kept, and why.
+    pub kept: Vec<(SetId, KeepReason)>,
+}
+
+/// Removes one set; with `cascade` also every set that is built on it.
+///
+/// # Errors
+/// [`ErrorKind::InUse`] when others are built on it and `cascade` is not given, [`ErrorKind::Locked`] while others
+/// write.
+///
+/// # Crash safety
+/// Each set is gone once its metadata is; what a crash leaves of it is an orphan.
+pub fn remove(repository: &Repository, word: &str, cascade: bool, around: Surroundings<'_>) -> Result<Vec<Removed>> {
+    let _alone = repository.lock_for_removal()?;
+    let catalog = Catalog::load(repository, around.cache)?;
+    let set = named(&catalog, word)?;
+    // Those that are built on others come later in a list of what depends on a set: they have to go first.
+    let mut going: Vec<SetId> = vec![set];
+    going.extend(dependents(set, &catalog.summaries()));
+    if going.len() > 1 && !cascade {
+        let names: Vec<&str> =
+            going[1..].iter().filter_map(|id| catalog.get(*id)).map(|record| record.summary.name.as_str()).collect();
+        return Err(Error::new(ErrorKind::InUse, format!("other sets are built on it: {}", names.join(", ")))
+            .on(word)
+            .remedy("remove those too with --cascade"));
+    }
+    going.sort();
+    going.iter().rev().map(|set| take_away(repository, &catalog, *set)).collect()
+}
+
+/// A damaged set can be removed too, by its identifier.
+fn named(catalog: &Catalog, word: &str) -> Result<SetId> {
+    let damaged = catalog.damaged().iter().map(|(set, _)| *set).find(|set| set.to_string() == word);
+    damaged.map_or_else(|| catalog.find(word).map(|record| record.summary.id), Ok)
+}
+
+/// Removes what the policy no longer wants and what crashes left behind; with `dry_run` only says what that would be.
+///
+/// # Errors
+/// [`ErrorKind::Locked`] while others write: what they have not published yet looks like what a crash leaves.
+pub fn expire(
+    repository: &Repository,
+    policy: &Policy,
+    dry_run: bool,
+    around: Surroundings<'_>,
+) -> Result<ExpireReport> {
+    let _alone = if dry_run { None } else { Some(repository.lock_for_removal()?) };
+    let catalog = Catalog::load(repository, around.cache)?;
+    for (set, error) in catalog.damaged() {
+        let text = format!("set {set} cannot be read and is left alone: {error}");
+        around.observer.event(&Event::Warning { text });
+    }
+    let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
+    let plan = expire_plan(&catalog.summaries(), policy, &usable, &|set| catalog.log_archived(set), now());
+    let mut report = ExpireReport { kept: plan.keep, ..Default::default() };
+    for set in plan.remove {
+        around.cancel.check()?;
+        let gone = if dry_run { describe(&catalog, set) } else { take_away(repository, &catalog, set)? };
+        report.removed.push(gone);
+    }
+    // Metadata that cannot be read may still name these pieces, so only sets without any metadata are orphans.
+    let mut seen = BTreeSet::new();
+    for (set, objects) in catalog.orphans() {
+        around.cancel.check()?;
+        if !dry_run && seen.insert(*set) {
+            repository.remove_set(*set, objects).doing(|| format!("removing what a crash left of set {set}"))?;
+        }
+        report.orphans.push(Removed { set: *set, name: None, bytes: objects.bytes() });
+    }
+    Ok(report)
+}
+
+fn describe(catalog: &Catalog, set: SetId) -> Removed {
+    let record = catalog.get(set);
+    Removed {
+        set,
+        name: record.map(|record| record.summary.name.clone()),
+        bytes: record.map_or(0, |record| record.stored_bytes),
+    }
+}
+
+fn take_away(repository: &Repository, catalog: &Catalog, set: SetId) -> Result<Removed> {
+    let objects: SetObjects = repository.set_objects(set)?;
+    repository.remove_set(set, &objects).doing(|| format!("removing set {set}"))?;
+    Ok(Removed { bytes: objects.bytes(), ..describe(catalog, set) })
+}

@@ -1,0 +1,152 @@
+//! Copying sets to another repository, byte for byte and without opening their pieces.
+//!
+//! Pieces stay sealed as they are. What the target adds are the set's keys wrapped for the target, so that whoever can
+//! open the target can open the copy. Each piece is read back from the source only; its length and the medium's own
+//! publishing rule make it whole or absent. The metadata comes last, as in a backup.
+
+use std::collections::BTreeSet;
+
+use crate::backup::Surroundings;
+use crate::catalog::Catalog;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::format::SetKeys;
+use crate::media::layout::{self, SetObject};
+use crate::media::repository::Repository;
+use crate::media::{Medium, ObjectInfo, ObjectName};
+use crate::model::SetId;
+use crate::transform::peek_keys;
+
+/// Bytes that are moved at once.
+const PORTION: usize = 1 << 20;
+
+/// What was copied.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CopyReport {
+    /// Sets copied.
+    pub copied: Vec<SetId>,
+    /// Sets that the target had already.
+    pub present: Vec<SetId>,
+    /// Bytes written.
+    pub bytes: u64,
+}
+
+/// Copies sets and the bases they need; every set when `words` is empty. What the target has already is skipped, so a
+/// copy that broke off is taken up by running it again.
+///
+/// # Errors
+/// [`ErrorKind::Key`] when one repository is encrypted and the other is not, or the secrets do not open both;
+/// whatever a medium fails with.
+pub fn copy(from: &Repository, to: &Repository, words: &[String], around: Surroundings<'_>) -> Result<CopyReport> {
+    check_keys(from, to)?;
+    let _writer = to.lock_for_writing()?;
+    let catalog = Catalog::load(from, around.cache)?;
+    let there = to.sets()?;
+    let mut report = CopyReport::default();
+    let wanted = wanted(&catalog, words)?;
+    let total = wanted.iter().filter_map(|set| catalog.get(*set)).map(|record| record.stored_bytes).sum();
+    around.observer.event(&Event::Started { operation: "copy", total_bytes: total });
+    for set in wanted {
+        if there.get(&set).is_some_and(|objects| objects.meta.is_some()) {
+            report.present.push(set);
+            continue;
+        }
+        catalog.whole(set)?;
+        report.bytes += copy_set(from, to, set, around).doing(|| format!("copying set {set}"))?;
+        report.copied.push(set);
+    }
+    Ok(report)
+}
+
+fn check_keys(from: &Repository, to: &Repository) -> Result<()> {
+    if from.id() == to.id() {
+        return Err(Error::new(ErrorKind::Usage, "source and target are the same repository"));
+    }
+    match (from.vault().is_encrypted(), to.vault().is_encrypted()) {
+        (true, true) if from.vault().can_read() => Ok(()),
+        (true, true) => Err(Error::new(ErrorKind::Key, "the keys of the sets cannot be opened with public keys alone")
+            .on(from.medium().label())
+            .remedy("give a secret of the repository that is copied from")),
+        (false, false) => Ok(()),
+        (true, false) => Err(Error::new(ErrorKind::Key, "sets are encrypted, the target is not")
+            .on(to.medium().label())
+            .remedy("copy to a repository that is encrypted")),
+        (false, true) => Err(Error::new(ErrorKind::Key, "sets are not encrypted, the target is")
+            .on(to.medium().label())
+            .remedy("copy to a repository made with --no-encryption, or back up into the encrypted one")),
+    }
+}
+
+/// The sets and their bases, bases first.
+fn wanted(catalog: &Catalog, words: &[String]) -> Result<Vec<SetId>> {
+    let mut sets = BTreeSet::new();
+    if words.is_empty() {
+        sets.extend(catalog.records().map(|record| record.summary.id));
+    }
+    for word in words {
+        let set = catalog.find(word)?.summary.id;
+        sets.extend(catalog.chain(set)?);
+    }
+    Ok(sets.into_iter().collect())
+}
+
+fn copy_set(from: &Repository, to: &Repository, set: SetId, around: Surroundings<'_>) -> Result<u64> {
+    let objects = from.set_objects(set)?;
+    let have = to.set_objects(set)?;
+    let mut bytes = 0;
+    for (object, info) in &objects.objects {
+        let done = have.objects.iter().any(|(there, found)| there == object && found.len == info.len);
+        if matches!(object, SetObject::Piece(_)) && !done {
+            bytes += copy_object(&**from.medium(), &**to.medium(), info, around)?;
+        }
+    }
+    if let Some(keys) = keys_for(from, to, set, objects.keys())? {
+        let name = layout::object(set, SetObject::Keys(keys.generation))?;
+        if to.medium().info(&name)?.is_some() {
+            to.medium().remove(&name)?;
+        }
+        bytes += to.write_object(&name, &keys.encode()?)?.len;
+    }
+    let meta = from.meta_bytes(set)?;
+    let name: ObjectName = layout::object(set, SetObject::Meta)?;
+    bytes += to.write_object(&name, &meta)?.len;
+    Ok(bytes)
+}
+
+/// The keys of a set, wrapped for the target.
+fn keys_for(from: &Repository, to: &Repository, set: SetId, newest: Option<u32>) -> Result<Option<SetKeys>> {
+    if !to.vault().is_encrypted() {
+        return Ok(None);
+    }
+    let newer = from.newer_keys(set, newest)?;
+    let old = match newer {
+        Some(keys) => keys,
+        None => peek_keys(&from.meta_bytes(set)?)?
+            .ok_or_else(|| Error::new(ErrorKind::Key, "the set has no keys in an encrypted repository"))?,
+    };
+    let key = from.vault().open_set(set, &old)?;
+    to.vault().wrap_set(set, &key, old.generation.saturating_add(1)).map(Some)
+}
+
+fn copy_object(from: &dyn Medium, to: &dyn Medium, info: &ObjectInfo, around: Surroundings<'_>) -> Result<u64> {
+    let mut reader = from.open(&info.name, 0)?;
+    let mut writer = to.create(&info.name)?;
+    let mut buffer = vec![0; PORTION];
+    let mut moved = 0;
+    loop {
+        around.cancel.check()?;
+        let got = reader.read(&mut buffer)?;
+        if got == 0 {
+            break;
+        }
+        writer.write(&buffer[..got])?;
+        moved += got as u64;
+        around.observer.event(&Event::Progress { bytes: got as u64 });
+    }
+    if moved != info.len {
+        return Err(Error::damaged(info.name.to_string(), format!("gave {moved} bytes of {}", info.len)));
+    }
+    writer.finish()?;
+    Ok(moved)
+}

@@ -1,0 +1,344 @@
+//! Where a recovery starts: the set, its chain and the redo that bring a source to a target.
+
+use std::cmp::Reverse;
+use std::fmt;
+
+use super::branch::BranchHistory;
+use super::chain::{ById, ChainError, Usable, nearness};
+use super::id::{BranchId, SetId, SourceId};
+use super::lineage::{self, Branches};
+use super::log::{LogGap, LogUnit};
+use super::lsn::Lsn;
+pub use super::reach::NodeLog;
+use super::reach::{Evidence, Reach};
+use super::set::{Scope, SetSummary};
+use super::target::{RecoveryTarget, Until};
+use super::time::Timestamp;
+use super::window::{self, Window};
+use crate::error::{Error, ErrorKind};
+
+/// What is to be recovered.
+#[derive(Clone, Copy, Debug)]
+pub struct StartRequest<'a> {
+    /// The source that was backed up.
+    pub source: SourceId,
+    /// What part of it. A tablespace is restored from a set of it or of the database, a table from a set of it.
+    pub scope: &'a Scope,
+    /// Where to stop.
+    pub target: &'a RecoveryTarget,
+    /// The set that the user insists on.
+    pub set: Option<SetId>,
+}
+
+/// How the target is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start<'u> {
+    /// The set.
+    pub set: SetId,
+    /// The sets to restore: `set` first, the full set last.
+    pub chain: Vec<SetId>,
+    /// The history of the branch that is recovered along.
+    pub history: BranchHistory,
+    /// The redo that is needed besides what `set` holds itself, node by node: behind its `bak_end_lsn`, or from its
+    /// begin when it left out its redo. A unit may reach beyond `reaches`, or beyond the fork at which `history` left
+    /// the unit's branch; what lies there must not be applied.
+    pub logs: Vec<NodeLog<'u>>,
+    /// The redo is complete for all nodes up to here, and nothing with a larger LSN may be applied.
+    pub reaches: Lsn,
+    /// What is missing behind `reaches`, when more redo follows and the target would have taken it.
+    pub gap: Option<LogGap>,
+}
+
+/// A state that can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nearest {
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// Its moment, as far as known.
+    pub time: Option<Timestamp>,
+}
+
+impl fmt::Display for Nearest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LSN {}", self.lsn)?;
+        self.time.map_or(Ok(()), |time| write!(f, " ({time})"))
+    }
+}
+
+/// Why a target cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// No set to start from lies on the branch.
+    NoSet,
+    /// The set that was named cannot be restored.
+    Chain(ChainError),
+    /// The set that was named does not hold what is to be recovered.
+    OtherScope(Scope),
+    /// The set that was named is of another source.
+    OtherSource,
+    /// The set that was named does not lie in the history of the branch wanted.
+    OtherBranch(BranchId),
+    /// The target lies before every state that can be reached.
+    TooEarly,
+    /// The target lies behind the end of the log.
+    TooLate,
+    /// The target lies where log is missing.
+    InGap,
+    /// The set left out its redo, which is not archived.
+    NoLog,
+}
+
+/// A target that cannot be reached, and what can be reached instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    /// The target.
+    pub target: RecoveryTarget,
+    /// The branch on which it was looked for; `None` when nothing is known of the source.
+    pub branch: Option<BranchId>,
+    /// Why.
+    pub why: Why,
+    /// The last state before it that can be reached.
+    pub before: Option<Nearest>,
+    /// The first state behind it that can be reached.
+    pub after: Option<Nearest>,
+    /// The redo that is missing.
+    pub gap: Option<LogGap>,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_target(&self.target, f)?;
+        if let Some(branch) = self.branch {
+            write!(f, " on branch {branch}")?;
+        }
+        f.write_str(" cannot be reached: ")?;
+        match &self.why {
+            Why::NoSet => f.write_str("there is no set to start from"),
+            Why::Chain(error) => error.fmt(f),
+            Why::OtherScope(scope) => write!(f, "the set is about {scope}"),
+            Why::OtherSource => f.write_str("the set is of another source"),
+            Why::OtherBranch(branch) => write!(f, "the set is on branch {branch}, outside of its history"),
+            Why::TooEarly => f.write_str("it lies before the first set that can be used"),
+            Why::TooLate => f.write_str("the log ends before it"),
+            Why::InGap => f.write_str("log is missing before it"),
+            Why::NoLog => f.write_str("the set was taken without its log, which is not archived"),
+        }?;
+        self.gap.map_or(Ok(()), |gap| write!(f, "; {gap}"))
+    }
+}
+
+fn write_target(target: &RecoveryTarget, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let before = if target.exclusive { "the state before " } else { "" };
+    match &target.until {
+        Until::SetEnd => f.write_str("the end of the set"),
+        Until::Latest => f.write_str("the latest state"),
+        Until::Lsn(lsn) => write!(f, "{before}LSN {lsn}"),
+        Until::Time(time) => write!(f, "{before}{time}"),
+        Until::Name(name) => write!(f, "{before}point {name}"),
+        Until::Transaction(number) => write!(f, "{before}transaction {number}"),
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+impl From<Box<Unreachable>> for Error {
+    fn from(error: Box<Unreachable>) -> Self {
+        let kind = match &error.why {
+            Why::Chain(ChainError::Unknown(_)) => ErrorKind::NotFound,
+            Why::Chain(_) => ErrorKind::ChainBroken,
+            Why::OtherScope(_) | Why::OtherSource | Why::OtherBranch(_) => ErrorKind::Usage,
+            _ => ErrorKind::Unreachable,
+        };
+        let made = Error::new(kind, error.to_string());
+        match (error.before, error.after) {
+            (Some(before), Some(after)) => made.remedy(format!("nearest before it is {before}, behind it {after}")),
+            (Some(before), None) => made.remedy(format!("the nearest that can be reached is {before}")),
+            (None, Some(after)) => made.remedy(format!("the nearest that can be reached is {after}")),
+            (None, None) => made.remedy("`setpiece sets` shows what can be reached"),
+        }
+    }
+}
+
+/// Chooses where a recovery starts: the newest set from which the target can be reached without a gap, on the branch
+/// wanted or its ancestors before the fork. Without a branch wanted, the newest branch counts, or the branch of the set
+/// that the user insists on when that one does not lie in the newest's history.
+///
+/// For names and transactions, whose LSN only the engine knows, the newest set is taken; name a set to start earlier.
+/// `sets` and `units` are as for [`window::windows`].
+///
+/// # Errors
+/// When the target cannot be reached: why, and the nearest states that can.
+pub fn choose_start<'u>(
+    request: &StartRequest<'_>,
+    sets: &[SetSummary],
+    usable: &Usable<'_>,
+    units: &'u [LogUnit],
+) -> Result<Start<'u>, Box<Unreachable>> {
+    let index = ById::new(sets);
+    let fail = |branch, why| Box::new(failure(request.target, branch, why));
+    let named = match request.set {
+        Some(id) => Some(named_set(request, id, &index, usable).map_err(|why| fail(None, why))?),
+        None => None,
+    };
+    let (sets, units) = concerned(request, sets, units);
+    let Some(history) = wanted_history(request.target, named, &sets, units) else {
+        return Err(fail(None, Why::NoSet));
+    };
+    let outside = |set: &&SetSummary| !lineage::contains(&history, set.branch.current, set.bak_end_lsn);
+    if let Some(set) = named.filter(outside) {
+        return Err(fail(Some(history.current), Why::OtherBranch(set.branch.current)));
+    }
+    let evidence = Evidence::new(&history, sets, units);
+    let may_start = |set: &SetSummary| match named {
+        Some(named) => named.id == set.id,
+        None => window::can_start(set, request.scope) && index.whole_chain(set.id, usable).is_ok(),
+    };
+    let Some((set, reach)) = best(&evidence, request.target, &may_start) else {
+        return Err(Box::new(explain(&evidence, request.target, &may_start)));
+    };
+    let chain = index.chain(set).map_err(|error| fail(Some(history.current), Why::Chain(error)))?;
+    let chain = chain.iter().map(|set| set.id).collect();
+    Ok(Start { set, chain, reaches: reach.upto, gap: reach.gap, logs: reach.logs, history })
+}
+
+/// The sets and units that matter to the request. A table set is whole by itself, and the log of the database does not
+/// apply to it.
+fn concerned<'s, 'u>(
+    request: &StartRequest<'_>,
+    sets: &'s [SetSummary],
+    units: &'u [LogUnit],
+) -> (Vec<&'s SetSummary>, &'u [LogUnit]) {
+    let table = matches!(request.scope, Scope::Table(_));
+    let matters = |set: &&SetSummary| set.source == request.source && (!table || set.scope == *request.scope);
+    (sets.iter().filter(matters).collect(), if table { &[] } else { units })
+}
+
+/// The set that the user insists on, if it can be restored and holds what is wanted.
+fn named_set<'s>(
+    request: &StartRequest<'_>,
+    id: SetId,
+    index: &ById<'s>,
+    usable: &Usable<'_>,
+) -> Result<&'s SetSummary, Why> {
+    let set = index.get(id).map_err(Why::Chain)?;
+    if set.source != request.source {
+        return Err(Why::OtherSource);
+    }
+    if !window::holds(set, request.scope) {
+        return Err(Why::OtherScope(set.scope.clone()));
+    }
+    index.whole_chain(id, usable).map(|_| set).map_err(Why::Chain)
+}
+
+/// The history to recover along; `None` when nothing is known of the source.
+fn wanted_history(
+    target: &RecoveryTarget,
+    named: Option<&SetSummary>,
+    sets: &[&SetSummary],
+    units: &[LogUnit],
+) -> Option<BranchHistory> {
+    let branches = Branches::gather(sets.iter().map(|set| &set.branch));
+    if let Some(branch) = target.branch {
+        return Some(branches.history(branch));
+    }
+    let newest = lineage::newest_branch(sets, units, &branches).map(|branch| branches.history(branch));
+    let Some(set) = named else { return newest };
+    let inside = |history: &BranchHistory| lineage::contains(history, set.branch.current, set.bak_end_lsn);
+    match newest.filter(inside) {
+        Some(newest) if target.until != Until::SetEnd => Some(newest),
+        _ => Some(set.branch.clone()),
+    }
+}
+
+/// The newest set that reaches the target; where the target is as far as possible, the one that gets farthest.
+fn best<'u>(
+    evidence: &Evidence<'_, 'u>,
+    target: &RecoveryTarget,
+    may_start: &dyn Fn(&SetSummary) -> bool,
+) -> Option<(SetId, Reach<'u>)> {
+    let mut candidates: Vec<&SetSummary> = evidence.sets.iter().copied().filter(|set| precedes(set, target)).collect();
+    candidates.sort_by_key(|set| Reverse(nearness(set)));
+    let mut reaching = candidates
+        .into_iter()
+        .filter_map(|set| Some((set, attempt(evidence.reach(set).ok()?, target, set)?)))
+        .filter(|(set, _)| may_start(set))
+        .map(|(set, reach)| (set.id, reach));
+    match target.until {
+        Until::SetEnd | Until::Lsn(_) | Until::Time(_) => reaching.next(),
+        _ => reaching.reduce(|best, next| if next.1.upto > best.1.upto { next } else { best }),
+    }
+}
+
+/// Whether the state at the end of the set is not behind the target already.
+fn precedes(set: &SetSummary, target: &RecoveryTarget) -> bool {
+    match target.until {
+        Until::Lsn(lsn) => set.bak_end_lsn < lsn || (set.bak_end_lsn == lsn && !target.exclusive),
+        Until::Time(time) => set.ended < time || (set.ended == time && !target.exclusive),
+        _ => true,
+    }
+}
+
+/// The redo that is needed of what `set` can reach; `None` when it does not reach the target.
+fn attempt<'u>(reach: Reach<'u>, target: &RecoveryTarget, set: &SetSummary) -> Option<Reach<'u>> {
+    let stop = match target.until {
+        Until::SetEnd => set.bak_end_lsn,
+        Until::Lsn(lsn) => lsn,
+        Until::Time(time) => reach.done_by(time)?,
+        _ => {
+            let farthest = reach.upto;
+            return Some(reach.cut(farthest));
+        }
+    };
+    if stop > reach.upto {
+        return None;
+    }
+    let mut reach = reach.cut(stop);
+    reach.gap = None;
+    Some(reach)
+}
+
+fn failure(target: &RecoveryTarget, branch: Option<BranchId>, why: Why) -> Unreachable {
+    Unreachable { target: target.clone(), branch, why, before: None, after: None, gap: None }
+}
+
+/// Says why no set reaches the target, and what can be reached around it.
+fn explain(
+    evidence: &Evidence<'_, '_>,
+    target: &RecoveryTarget,
+    may_start: &dyn Fn(&SetSummary) -> bool,
+) -> Unreachable {
+    let made = |why| failure(target, Some(evidence.history.current), why);
+    let windows = window::along(evidence, may_start);
+    if windows.is_empty() {
+        let start = evidence.sets.iter().filter(|set| may_start(set)).max_by_key(|set| nearness(set));
+        return match start.map(|set| evidence.reach(set)) {
+            Some(Err(gap)) => Unreachable { gap, ..made(Why::NoLog) },
+            _ => made(Why::NoSet),
+        };
+    }
+    let begins_before = |window: &Window| match target.until {
+        Until::Lsn(lsn) => window.from < lsn || (window.from == lsn && !target.exclusive),
+        Until::Time(time) => window.from_time < time || (window.from_time == time && !target.exclusive),
+        _ => true,
+    };
+    let before = windows.iter().rfind(|window| begins_before(window));
+    let after = windows.iter().find(|window| !begins_before(window));
+    let gap = before.and_then(|window| window.gap);
+    let why = match (before, after) {
+        (None, _) => Why::TooEarly,
+        (Some(_), None) if gap.is_none() => Why::TooLate,
+        _ => Why::InGap,
+    };
+    Unreachable {
+        before: before.map(|window| Nearest { lsn: window.to, time: end_time(window) }),
+        after: after.map(|window| Nearest { lsn: window.from, time: Some(window.from_time) }),
+        gap,
+        ..made(why)
+    }
+}
+
+/// The moment at which a window ends, as far as known.
+fn end_time(window: &Window) -> Option<Timestamp> {
+    window.to_time.or_else(|| (window.to == window.from).then_some(window.from_time))
+}
