@@ -94,7 +94,7 @@ fn commits(unit: &CapturedUnit) -> Vec<(Lsn, Timestamp)> {
     };
     assert_eq!(&unit.bytes[..8], b"SPSQLOG\n");
     let (page_size, count) = (number(12, 4) as usize, number(16, 4));
-    let (mut at, mut all) = (24, Vec::new());
+    let (mut at, mut all) = (48, Vec::new());
     for _ in 0..count {
         all.push((Lsn(number(at, 8)), Timestamp(number(at + 8, 8) as i64)));
         at += 24 + number(at + 20, 4) as usize * (4 + page_size);
@@ -361,6 +361,8 @@ fn targets_are_met_exactly_or_refused() {
     assert_eq!(refused(&|units| units[1].unit.branch = BranchId(5)), ErrorKind::Unreachable, "another branch");
     assert_eq!(refused(&|units| units[1].bytes.truncate(100)), ErrorKind::Damaged, "cut short");
     assert_eq!(refused(&|units| units[1].bytes = units[2].bytes.clone()), ErrorKind::Damaged, "mixed up");
+    assert_eq!(refused(&|units| units[2].bytes[32] ^= 1), ErrorKind::Unreachable, "checksums that do not go on");
+    assert_eq!(refused(&|units| units[2].bytes[24] ^= 1), ErrorKind::Unreachable, "another generation");
     let other = |units: &mut Vec<CapturedUnit>| units[0].bytes[12..16].copy_from_slice(&8192u32.to_le_bytes());
     assert!(matches!(refused(&other), ErrorKind::Damaged | ErrorKind::Unreachable), "another page size");
 }
