@@ -8,17 +8,24 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod batch;
 mod bytes;
 mod connect;
 mod dbfile;
 mod fault;
 mod freelist;
 mod identity;
+mod look;
 mod place;
+mod recovery;
 mod run;
 mod sidecar;
+mod site;
 mod snapshot;
 mod source;
+mod stream;
+mod unit;
 mod wal;
 
+pub use recovery::SqliteRecovery;
 pub use source::{SqliteOptions, SqliteSource, attached_sources};
