@@ -1,5 +1,14 @@
 //! SQLite as a Setpiece source: online backup, capture of the write-ahead log, recovery to any transaction.
 //!
+//! [`SqliteSource`] is the database, [`SqliteRecovery`] brings a restored one to a moment. A backup is a snapshot between
+//! two transactions, taken beside writers and checkpoints of any process; it needs no redo. A log stream captures every
+//! committed transaction, so that each is a recovery target. LSNs are numbers of this crate, given to places in the
+//! write-ahead log; `place.rs` has the rules. Databases with a rollback journal can be backed up; they have no log to
+//! capture.
+//!
+//! With SQLite 3.51 or newer the log is looked at without side effects. Older versions, which can come in when
+//! `bundled` is off, are asked by a passive checkpoint instead.
+//!
 //! # Two copies of SQLite
 //! If the host process already contains SQLite (linked to the system's library, or built in by another crate), leave
 //! the feature `bundled` off, so that this crate uses the same one. Two copies in one process do not know of each

@@ -180,7 +180,6 @@ impl<'r> Replay<'r> {
     /// Writes the newest image of each page of the transactions that are not behind the target.
     fn apply<'t>(&mut self, transactions: impl Iterator<Item = &'t Transaction<'t>>) -> Result<()> {
         let mut newest: BTreeMap<u32, &[u8]> = BTreeMap::new();
-        let mut shortest = u32::MAX;
         for one in transactions {
             self.log_time = Some(one.seen);
             if self.done || self.is_behind(one) {
@@ -190,13 +189,11 @@ impl<'r> Replay<'r> {
             newest.extend(one.pages());
             // What a transaction cut off is not the content of pages that a later one adds again.
             drop(newest.split_off(&one.database.saturating_add(1)));
-            shortest = shortest.min(one.database);
             (self.reached, self.time, self.database) = (one.lsn, Some(one.seen), Some(one.database));
         }
         let len = |pages: u32| u64::from(pages) * u64::from(self.page_size);
-        if let Some(pages) = self.database.filter(|_| shortest != u32::MAX) {
-            let cut = self.file.metadata().and_then(|now| self.file.set_len(len(shortest).min(now.len())));
-            cut.and_then(|()| self.file.set_len(len(pages))).map_err(|error| self.io(error))?;
+        if let Some(pages) = self.database {
+            self.file.set_len(len(pages)).map_err(|error| self.io(error))?;
         }
         for (page, image) in newest {
             self.file.write_all_at(image, len(page - 1)).map_err(|error| self.io(error))?;

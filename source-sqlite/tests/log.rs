@@ -424,3 +424,166 @@ fn a_database_that_vanishes_ends_the_stream() {
     drop(make_bank(&path, 0, "wal"));
     assert_eq!(stream.next(Duration::from_millis(200)).unwrap_err().kind(), ErrorKind::Source, "another in its place");
 }
+
+/// Appends to the log a transaction that is whole in every byte, as a writer leaves it that dies before it tells the
+/// index of the log: SQLite does not know it, and the next writer puts another one in its place.
+fn forge_commit(log: &Path, page: u32, database: u32) {
+    let mut bytes = std::fs::read(log).unwrap();
+    let number =
+        |bytes: &[u8], at: usize| bytes[at..at + 4].iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte));
+    let big = number(&bytes, 0) & 1 == 1;
+    let frame_len = 24 + number(&bytes, 8) as usize;
+    let frames = (bytes.len() - 32) / frame_len;
+    // The last frame that belongs to this generation.
+    let last = (0..frames)
+        .rev()
+        .map(|frame| 32 + frame * frame_len)
+        .find(|at| bytes[at + 8..at + 16] == bytes[16..24])
+        .unwrap();
+    let mut sum = [number(&bytes, last + 16), number(&bytes, last + 20)];
+    let mut frame = vec![0xab; frame_len];
+    for (at, value) in [(0, page), (4, database), (8, number(&bytes, 16)), (12, number(&bytes, 20))] {
+        (0..4).for_each(|byte| frame[at + byte] = (value >> (24 - 8 * byte)) as u8);
+    }
+    for pair in [&frame[..8], &frame[24..]].concat().chunks(8) {
+        let word = |at: usize| if big { number(pair, at) } else { number(pair, at).swap_bytes() };
+        sum[0] = sum[0].wrapping_add(word(0)).wrapping_add(sum[1]);
+        sum[1] = sum[1].wrapping_add(word(4)).wrapping_add(sum[0]);
+    }
+    for (at, value) in [(16, sum[0]), (20, sum[1])] {
+        (0..4).for_each(|byte| frame[at + byte] = (value >> (24 - 8 * byte)) as u8);
+    }
+    bytes.truncate(last + frame_len);
+    bytes.extend_from_slice(&frame);
+    std::fs::write(log, bytes).unwrap();
+}
+
+/// A frame that says "commit" is not yet a commit. If one that SQLite never acknowledged were taken for real, its LSN
+/// would be given again to the transaction that overwrites it, and backups before and after would not fit.
+#[test]
+fn what_a_crashed_writer_left_is_not_taken_for_a_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bank.db");
+    let db = make_bank(&path, 0, "wal");
+    let mut random = Random(8);
+    transact(&db, &mut random);
+    let source = SqliteSource::open(&path).unwrap();
+    let base = take_base(&source, None, &dir.path().join("base"));
+    let mut stream = source.log_stream_behind(None, Some(&base.cookie)).unwrap();
+    transact(&db, &mut random);
+    forge_commit(&dir.path().join("bank.db-wal"), 3, 500);
+    let mut units = Vec::new();
+    drain(stream.as_mut(), &mut units, Duration::from_millis(120));
+    assert_eq!(units.iter().map(|unit| commits(unit).len()).sum::<usize>(), 1);
+    let set = take_base(&source, Some(&units[0].cookie), &dir.path().join("set"));
+    assert_eq!(set.lsn, units[0].unit.span.upto);
+    assert_eq!(prove(&dir.path().join("set")).0, 2);
+    transact(&db, &mut random);
+    drain(stream.as_mut(), &mut units, Duration::from_millis(120));
+    check_chain(&units, base.lsn);
+    recover(&base, &units, until(Until::Latest), &dir.path().join("to")).unwrap();
+    assert_eq!(prove(&dir.path().join("to/bank.db")).0, 3);
+}
+
+/// Capture lags far behind, and the host checkpoints all the time: what was not captured yet must not be overwritten.
+#[test]
+fn redo_that_was_not_captured_yet_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bank.db");
+    let db = make_bank(&path, 0, "wal");
+    let base = take_base(&SqliteSource::open(&path).unwrap(), None, &dir.path().join("base"));
+    let source = SqliteSource::open(&path).unwrap();
+    let mut stream = source.log_stream_behind(None, Some(&base.cookie)).unwrap();
+    let checkpoint = || drop(db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+    let write = |bytes: u32| {
+        let text = format!("UPDATE count SET n = n + 1; INSERT INTO filler(x) VALUES (randomblob({bytes}))");
+        db.execute_batch(&text).unwrap();
+        checkpoint();
+    };
+    // Each is a unit of its own. Together they are less than what makes the stream stop writers to catch up.
+    (0..6).for_each(|_| write(5_000_000));
+    let mut units = Vec::new();
+    for round in 1..=12 {
+        units.extend(stream.next(Duration::ZERO).unwrap());
+        stream.durable(units.last().unwrap().unit.span.upto).unwrap();
+        std::thread::sleep(Duration::from_millis(220));
+        // Now and then a pause, in which the log can be copied as a whole: then the next transaction restarts it.
+        if round % 4 == 0 { write(10) } else { checkpoint() }
+    }
+    drain(stream.as_mut(), &mut units, Duration::from_millis(50));
+    check_chain(&units, base.lsn);
+    assert!(units.len() > 6, "{} units: capture did not lag", units.len());
+    recover(&base, &units, until(Until::Latest), &dir.path().join("to")).unwrap();
+    assert_eq!(prove(&dir.path().join("to/bank.db")).0, 9);
+}
+
+/// Everybody else has closed the database, and the stream goes without having captured all: SQLite would copy and
+/// delete the log when the last connection closes, and the redo in it would be gone.
+#[test]
+fn closing_as_the_last_leaves_the_log_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bank.db");
+    let db = make_bank(&path, 0, "wal");
+    let base = take_base(&SqliteSource::open(&path).unwrap(), None, &dir.path().join("base"));
+    let mut units = Vec::new();
+    let source = SqliteSource::open(&path).unwrap();
+    let stream = source.log_stream_behind(None, Some(&base.cookie)).unwrap();
+    transact(&db, &mut Random(9));
+    drop(db);
+    drop(stream);
+    let between = take_base(&SqliteSource::open(&path).unwrap(), Some(&base.cookie), &dir.path().join("between"));
+    let source = SqliteSource::open(&path).unwrap();
+    let mut stream = source.log_stream_behind(None, Some(&base.cookie)).unwrap();
+    drain(stream.as_mut(), &mut units, Duration::from_millis(20));
+    check_chain(&units, base.lsn);
+    assert_eq!(units[0].unit.span.upto, between.lsn);
+}
+
+/// The log had been copied as a whole when the stream began, so the host may restart it at once, before the stream
+/// has read what it meant to. That loss must be seen.
+#[test]
+fn a_restart_before_the_stream_has_caught_up_shows_as_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bank.db");
+    let db = make_bank(&path, 0, "wal");
+    let mut random = Random(10);
+    let base = take_base(&SqliteSource::open(&path).unwrap(), None, &dir.path().join("base"));
+    transact_times(&db, &mut random, 0..3);
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    let source = SqliteSource::open(&path).unwrap();
+    let mut stream = source.log_stream_behind(None, Some(&base.cookie)).unwrap();
+    transact(&db, &mut random);
+    let mut units = Vec::new();
+    drain(stream.as_mut(), &mut units, Duration::from_millis(20));
+    assert_eq!(units.len(), 1);
+    assert!(units[0].unit.span.after > base.lsn, "redo is missing, and {:?} does not show it", units[0].unit.span);
+}
+
+/// A transaction spills into a new log and is rolled back; the next one writes the log anew, with other salts. That is
+/// no generation of its own, or the stream's numbers would not be those of a backup that saw nothing of it.
+#[test]
+fn a_log_in_which_nothing_was_committed_gets_no_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bank.db");
+    let db = make_bank(&path, 0, "wal");
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let other = connect(&path);
+    let base = take_base(&SqliteSource::open(&path).unwrap(), None, &dir.path().join("base"));
+    let source = SqliteSource::open(&path).unwrap();
+    let mut stream = source.log_stream_behind(None, Some(&base.cookie)).unwrap();
+    let salts = || std::fs::read(dir.path().join("bank.db-wal")).unwrap().get(16..24).map(<[u8]>::to_vec);
+    let mut seen = BTreeSet::new();
+    for _ in 0..3 {
+        other.execute_batch("PRAGMA cache_size=2; BEGIN; INSERT INTO filler(x) VALUES (randomblob(900000))").unwrap();
+        assert_eq!(stream.next(Duration::from_millis(10)).unwrap(), None);
+        seen.insert(salts());
+        other.execute_batch("ROLLBACK").unwrap();
+    }
+    assert!(seen.len() > 1 && !seen.contains(&None), "the log was not written anew, so this test tests nothing");
+    transact(&other, &mut Random(11));
+    let mut units = Vec::new();
+    drain(stream.as_mut(), &mut units, Duration::from_millis(20));
+    let set = take_base(&SqliteSource::open(&path).unwrap(), Some(&base.cookie), &dir.path().join("set"));
+    assert_eq!(units[0].unit.span.upto, set.lsn);
+    check_chain(&units, base.lsn);
+}
