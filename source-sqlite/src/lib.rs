@@ -1,1 +1,24 @@
-//! Placeholder until the first slice lands.
+//! SQLite as a Setpiece source: online backup, capture of the write-ahead log, recovery to any transaction.
+//!
+//! # Two copies of SQLite
+//! If the host process already contains SQLite (linked to the system's library, or built in by another crate), leave
+//! the feature `bundled` off, so that this crate uses the same one. Two copies in one process do not know of each
+//! other's locks, and POSIX drops the locks of both when either closes a descriptor of a file. Databases that other
+//! *processes* use are no problem in either case.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod bytes;
+mod connect;
+mod dbfile;
+mod fault;
+mod freelist;
+mod identity;
+mod place;
+mod run;
+mod sidecar;
+mod snapshot;
+mod source;
+mod wal;
+
+pub use source::{SqliteOptions, SqliteSource, attached_sources};
