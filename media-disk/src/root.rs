@@ -1,0 +1,184 @@
+//! The directory that objects live below, and the way from an object's name to its place in it.
+//!
+//! Every step is taken relative to an open directory and never through a symbolic link, so that no name and nobody
+//! who may write below the directory can lead out of it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use setpiece_sbt_abi::plugin::{Failure, Result};
+use setpiece_sbt_abi::{Code, Info};
+
+/// Mode of new files: backups are nobody's business but the owner's and the group's. The umask takes more away.
+pub(crate) const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+const DIR_MODE: Mode = Mode::from_raw_mode(0o750);
+const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The open directory.
+#[derive(Debug)]
+pub(crate) struct Root {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// Where an object is or will be: the directories from the root down, and the last part of its name.
+pub(crate) struct Place<'a> {
+    root: &'a Root,
+    dirs: Vec<OwnedFd>,
+    parents: Vec<&'a str>,
+    pub(crate) leaf: &'a str,
+}
+
+impl Root {
+    /// Opens the directory, making it first when `create` says so.
+    pub(crate) fn open(path: &Path, create: bool) -> Result<Root> {
+        if !path.is_absolute() {
+            let text = format!("{}: the directory must be given by an absolute path", path.display());
+            return Err(Failure::new(Code::Usage, text));
+        }
+        if create {
+            make_dirs(path).map_err(|error| Failure::io(path.display(), &error))?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT => {
+                let text = format!("{}: no such directory; make it, or pass create=yes", path.display());
+                Failure::new(Code::NotFound, text)
+            }
+            Errno::NOTDIR => Failure::new(Code::Usage, format!("{}: not a directory", path.display())),
+            errno => Failure::io(path.display(), &errno.into()),
+        })?;
+        Ok(Root { dir, path: path.to_owned() })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// The whole path of something below, for messages only.
+    pub(crate) fn path_of(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    /// A failure of the operating system with something below.
+    pub(crate) fn failure(&self, name: &str, error: impl Into<io::Error>) -> Failure {
+        Failure::io(self.path_of(name), &error.into())
+    }
+
+    /// The place of an object whose directories must be there; `None` when they are not.
+    pub(crate) fn find<'a>(&'a self, name: &'a str) -> Result<Option<Place<'a>>> {
+        let mut place = self.place(name);
+        for part in place.parents.clone() {
+            match open_dir(place.dir(), part) {
+                Ok(dir) => place.dirs.push(dir),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(errno) => return Err(self.failure(name, errno)),
+            }
+        }
+        Ok(Some(place))
+    }
+
+    /// The place of a new object; directories that are missing are made.
+    pub(crate) fn make<'a>(&'a self, name: &'a str) -> Result<Place<'a>> {
+        let mut place = self.place(name);
+        for part in place.parents.clone() {
+            let dir = match open_dir(place.dir(), part) {
+                Err(Errno::NOENT) => make_dir(place.dir(), part).and_then(|()| open_dir(place.dir(), part)),
+                other => other,
+            };
+            place.dirs.push(dir.map_err(|errno| self.not_a_place(name, part, errno))?);
+        }
+        Ok(place)
+    }
+
+    fn place<'a>(&'a self, name: &'a str) -> Place<'a> {
+        let (parents, leaf) = match name.rsplit_once('/') {
+            Some((parents, leaf)) => (parents.split('/').collect(), leaf),
+            None => (Vec::new(), name),
+        };
+        Place { root: self, dirs: Vec::new(), parents, leaf }
+    }
+
+    fn not_a_place(&self, name: &str, part: &str, errno: Errno) -> Failure {
+        match errno {
+            Errno::NOTDIR | Errno::LOOP => {
+                let text = format!("{}: {part} is no directory, so nothing can be below it", self.path_of(name));
+                Failure::new(Code::Exists, text)
+            }
+            errno => self.failure(name, errno),
+        }
+    }
+}
+
+impl Place<'_> {
+    /// The directory that the object is in.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dirs.last().map_or(self.root.fd(), AsFd::as_fd)
+    }
+
+    /// What is at the place; `None` when it is nothing or not a file, which is no object.
+    pub(crate) fn stat(&self) -> rustix::io::Result<Option<Stat>> {
+        match rustix::fs::statat(self.dir(), self.leaf, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => Ok(Some(stat)),
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Makes the names durable, from the object's directory up to the root. All of them, and not only those that were
+    /// made here: another session may have made one a moment ago and not be done with it.
+    pub(crate) fn sync(&self) -> rustix::io::Result<()> {
+        for dir in self.dirs.iter().rev() {
+            rustix::fs::fsync(dir)?;
+        }
+        rustix::fs::fsync(self.root.fd())
+    }
+
+    /// Removes directories that have become empty. One that is being filled again by another session stays, and a
+    /// session that loses its directory to this one makes it again.
+    pub(crate) fn prune(mut self) {
+        while let (Some(dir), Some(part)) = (self.dirs.pop(), self.parents.pop()) {
+            drop(dir);
+            if rustix::fs::unlinkat(self.dir(), part, AtFlags::REMOVEDIR).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// What is known of a file.
+pub(crate) fn info_of(stat: &Stat) -> Info {
+    let micros = i64::try_from(stat.st_mtime_nsec).unwrap_or(0) / 1000;
+    let created = stat.st_mtime.checked_mul(1_000_000).and_then(|at| at.checked_add(micros));
+    Info { len: u64::try_from(stat.st_size).unwrap_or(0), created_us: created }
+}
+
+pub(crate) fn open_dir(at: BorrowedFd<'_>, part: &str) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(at, part, DIR_FLAGS, Mode::empty())
+}
+
+/// Makes a directory; another one may be faster.
+pub(crate) fn make_dir(at: BorrowedFd<'_>, part: &str) -> rustix::io::Result<()> {
+    match rustix::fs::mkdirat(at, part, DIR_MODE) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Makes a directory with those above it, each durable in the one above.
+fn make_dirs(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let Some(above) = path.parent() else { return Ok(()) };
+    make_dirs(above)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let above = rustix::fs::open(above, flags, Mode::empty())?;
+    match rustix::fs::mkdir(path, DIR_MODE) {
+        Ok(()) | Err(Errno::EXIST) => Ok(rustix::fs::fsync(above)?),
+        Err(errno) => Err(errno.into()),
+    }
+}
