@@ -15,7 +15,7 @@ pub use setpiece_core::media::*;
 pub use setpiece_sbt_abi::conformance;
 pub use setpiece_sbt_abi::host::Plugin;
 
-use setpiece_core::media::plugin::PluginMedium;
+use setpiece_core::media::plugin::{PluginMedium, PluginParams};
 use setpiece_core::{Error, ErrorKind, Result};
 use setpiece_sbt_abi::host::Library;
 
@@ -94,8 +94,11 @@ pub fn create(url: &str) -> Result<Arc<dyn Medium>> {
 }
 
 fn medium(url: &str, place: &Place) -> Result<Arc<dyn Medium>> {
-    let medium = PluginMedium::open(place.plugin.clone(), &place.location, &place.parms, without_parms(url))?;
-    Ok(Arc::new(medium))
+    let mut params = PluginParams::default();
+    params.label = without_parms(url);
+    params.location = place.location.clone();
+    params.parms = place.parms.clone();
+    Ok(Arc::new(PluginMedium::open(place.plugin.clone(), params)?))
 }
 
 /// What may be shown of a URL: parameters can hold secrets.
