@@ -15,7 +15,7 @@ pub use setpiece_core::media::*;
 pub use setpiece_sbt_abi::conformance;
 pub use setpiece_sbt_abi::host::Plugin;
 
-use setpiece_core::media::plugin::{PluginMedium, PluginParams};
+
 use setpiece_core::{Error, ErrorKind, Result};
 use setpiece_sbt_abi::host::Library;
 

@@ -17,8 +17,18 @@ const DIR: &str = ".locks";
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct DiskLock {
-    // Closing the file is what releases the lock.
-    _file: File,
+    /// Closing it is what releases the lock.
+    file: File,
+    mode: LockMode,
+}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        if self.mode == LockMode::Exclusive {
+            // The number in the file is for messages only, so nothing depends on its removal.
+            drop(self.file.set_len(0));
+        }
+    }
 }
 
 pub(crate) fn lock(root: &Arc<Root>, name: &str, mode: LockMode) -> Result<DiskLock> {
@@ -39,19 +49,23 @@ pub(crate) fn lock(root: &Arc<Root>, name: &str, mode: LockMode) -> Result<DiskL
         Err(Errno::WOULDBLOCK) => return Err(held(root, name, &mut file)),
         Err(errno) => return Err(failure(errno)),
     }
-    if mode == LockMode::Exclusive {
-        // For messages only, so a full disk does not matter.
-        let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
-        drop(noted);
+    note_holder(&mut file, mode);
+    Ok(DiskLock { file, mode })
+}
+
+/// Leaves the number of the process that holds the lock alone, for messages. A full disk does not matter.
+fn note_holder(file: &mut File, mode: LockMode) {
+    let cleared = file.set_len(0);
+    if cleared.is_ok() && mode == LockMode::Exclusive {
+        drop(file.rewind().and_then(|()| write!(file, "{}", std::process::id())));
     }
-    Ok(DiskLock { _file: file })
 }
 
 fn held(root: &Root, name: &str, file: &mut File) -> Failure {
     let mut holder = String::new();
     let read = file.take(20).read_to_string(&mut holder);
     let known = read.is_ok() && !holder.is_empty() && holder.bytes().all(|byte| byte.is_ascii_digit());
-    let who = if known { format!(", last by process {holder}") } else { String::new() };
-    let text = format!("{}: another one holds the lock{who}; wait for it to end", root.path_of(name));
+    let who = if known { format!("process {holder}") } else { "another one".to_owned() };
+    let text = format!("{}: {who} holds the lock", root.path_of(name));
     Failure::new(Code::Locked, text).retryable(true)
 }

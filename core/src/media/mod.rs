@@ -5,9 +5,12 @@
 
 pub mod layout;
 pub mod memory;
+mod plugin;
 pub mod repository;
 
 use std::fmt;
+
+pub use plugin::{PluginMedium, PluginParams};
 
 use crate::error::Result;
 use crate::model::Timestamp;

@@ -16,6 +16,7 @@ pub struct Writer {
     handle: WriterHandle,
     session: Session,
     name: String,
+    written: u64,
     poisoned: bool,
 }
 
@@ -31,7 +32,7 @@ unsafe impl Send for WriterHandle {}
 impl Writer {
     pub(super) fn new(session: Session, raw: NonNull<raw::sbt_writer>, name: &str) -> Self {
         let handle = WriterHandle { plugin: session.plugin().clone(), raw, open: true };
-        Writer { handle, session, name: name.to_owned(), poisoned: false }
+        Writer { handle, session, name: name.to_owned(), written: 0, poisoned: false }
     }
 
     /// What the session told about itself when it was opened.
@@ -53,9 +54,12 @@ impl Writer {
         let done = plugin.call("write", Some(&self.name), |error| unsafe {
             (plugin.verbs().write)(self.handle.raw.as_ptr(), bytes.as_ptr(), bytes.len() as u64, error)
         });
-        if let Err(error) = &done {
-            self.poisoned = true;
-            self.session.note(error);
+        match &done {
+            Ok(()) => self.written = self.written.saturating_add(bytes.len() as u64),
+            Err(error) => {
+                self.poisoned = true;
+                self.session.note(error);
+            }
         }
         done
     }
@@ -77,7 +81,14 @@ impl Writer {
         // SAFETY: the writer is open, used by this thread only, and gone after this call.
         let done = plugin
             .call("finish", Some(&self.name), |error| unsafe { (plugin.verbs().finish)(writer, &raw mut info, error) });
-        match done {
+        let whole = done.and_then(|()| {
+            if info.len == self.written {
+                return Ok(());
+            }
+            let how = format!("it finished an object of {} bytes where {} were written", info.len, self.written);
+            Err(plugin.name_error(Error::broke(how), "finish", Some(&self.name)))
+        });
+        match whole {
             Ok(()) => Ok((Info::from_raw(&info), self.session)),
             Err(error) => {
                 self.session.note(&error);
@@ -183,6 +194,12 @@ impl Reader {
             self.session.note(error);
         }
         checked
+    }
+
+    /// Whether an earlier call failed; nothing but closing works then.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
     }
 
     /// Closes the reader and gives the session back.
