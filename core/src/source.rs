@@ -117,6 +117,20 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When the engine has no redo that can be captured.
     fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>>;
+
+    /// As [`Source::log_stream`], told besides the cookie of the newest set or log unit on record, as a backup is by
+    /// [`BeginRequest::cookie`]. This is what callers call. Engines whose log numbers itself need not implement it.
+    ///
+    /// # Errors
+    /// As [`Source::log_stream`].
+    fn log_stream_behind(
+        &self,
+        last: Option<&CapturedPoint>,
+        newest: Option<&[u8]>,
+    ) -> Result<Box<dyn LogStream + '_>> {
+        let _unused_by_most = newest;
+        self.log_stream(last)
+    }
 }
 
 /// What a page is, judged by its bytes and its place.

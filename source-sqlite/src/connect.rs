@@ -1,7 +1,7 @@
 //! Connections to the database: how they are opened, the read transaction that holds a snapshot, the writer's lock.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -14,8 +14,13 @@ use crate::fault::sql;
 pub(crate) enum Published {
     /// The database has no write-ahead log.
     NotWal,
-    /// So many.
-    Frames(u32),
+    /// So many frames are committed, and so many of them are copied into the database file.
+    Log {
+        /// Frames that are committed.
+        frames: u32,
+        /// Frames whose pages are in the database file as well.
+        copied: u32,
+    },
     /// SQLite won't say, because the database may not be written to.
     Unknown,
 }
@@ -55,9 +60,24 @@ impl Link {
         self.settle().inspect_err(|_| self.end())
     }
 
-    /// Takes the writer's lock, so that nobody commits until `end`.
-    pub(crate) fn begin_write(&self) -> Result<()> {
-        self.run("BEGIN IMMEDIATE")
+    /// Takes the writer's lock, so that nobody commits until `end`; `false` when it could not be had in `patience`.
+    ///
+    /// SQLite waits for a lock by sleeping longer and longer, and would hardly ever wake in the moment between two
+    /// transactions of a writer that never pauses. So this one tries often.
+    pub(crate) fn begin_write(&self, patience: Duration) -> Result<bool> {
+        self.connection.busy_timeout(Duration::ZERO).map_err(|error| self.fault(error))?;
+        let began = Instant::now();
+        loop {
+            match self.connection.execute_batch("BEGIN IMMEDIATE") {
+                Ok(()) => return Ok(true),
+                Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {}
+                Err(error) => return Err(self.fault(error)),
+            }
+            if began.elapsed() > patience {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
     }
 
     /// Ends the transaction that is open, if there is one. It has changed nothing.
@@ -76,10 +96,15 @@ impl Link {
     pub(crate) fn published(&self) -> Result<Published> {
         for attempt in 0..200 {
             let row = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
             });
             match row {
-                Ok((0, frames)) => return Ok(u32::try_from(frames).map_or(Published::NotWal, Published::Frames)),
+                Ok((0, frames, copied)) => {
+                    let (Ok(frames), Ok(copied)) = (u32::try_from(frames), u32::try_from(copied)) else {
+                        return Ok(Published::NotWal);
+                    };
+                    return Ok(Published::Log { frames, copied });
+                }
                 Ok(_) => {}
                 Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly) => {
                     return Ok(Published::Unknown);

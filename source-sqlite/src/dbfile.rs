@@ -57,6 +57,12 @@ pub(crate) fn descriptor(path: &Path) -> Result<Arc<File>> {
     Ok(file)
 }
 
+/// Whether `path` still names `file`.
+pub(crate) fn is_named(file: &File, path: &Path) -> bool {
+    let key = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    file.metadata().ok().map(key) == std::fs::metadata(path).ok().map(key)
+}
+
 /// What tells whether a database file was written to: SQLite writes to it by `write`, which moves the time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct FileMark {

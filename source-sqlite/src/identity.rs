@@ -26,16 +26,12 @@ impl Identity {
     /// The identity of the database at `path`, which has no symbolic links in it. `given` is what the user chose.
     pub(crate) fn of(path: &Path, given: Option<SourceId>) -> Result<Self> {
         Ok(match Sidecar::read(path)? {
-            Some(side) => Identity {
-                id: given.unwrap_or(side.source),
-                branch: side.branch,
-                taken: ordinal_of(side.highest),
-            },
-            None => Identity {
-                id: given.unwrap_or_else(|| derived(path)),
-                branch: BranchHistory::first(FIRST),
-                taken: 0,
-            },
+            Some(side) => {
+                Identity { id: given.unwrap_or(side.source), branch: side.branch, taken: ordinal_of(side.highest) }
+            }
+            None => {
+                Identity { id: given.unwrap_or_else(|| derived(path)), branch: BranchHistory::first(FIRST), taken: 0 }
+            }
         })
     }
 

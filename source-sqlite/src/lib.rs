@@ -14,11 +14,17 @@ mod dbfile;
 mod fault;
 mod freelist;
 mod identity;
+mod look;
 mod place;
+mod recovery;
 mod run;
 mod sidecar;
+mod site;
 mod snapshot;
 mod source;
+mod stream;
+mod unit;
 mod wal;
 
+pub use recovery::SqliteRecovery;
 pub use source::{SqliteOptions, SqliteSource, attached_sources};

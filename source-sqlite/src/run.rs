@@ -15,7 +15,8 @@ use crate::dbfile::DbHeader;
 use crate::freelist::used_pages;
 use crate::identity::Identity;
 use crate::place::{Cookie, Placed, frame_of, ordinal_of, place};
-use crate::snapshot::{Site, Snapshot};
+use crate::site::Site;
+use crate::snapshot::Snapshot;
 
 /// The number of the database file; there is no other.
 pub(crate) const FILE: FileId = FileId(1);
@@ -144,8 +145,7 @@ impl BackupRun for Run {
             return Ok(ChangeMap::Unknown(reason));
         }
         let frame = frame_of(since);
-        let pages: PageSet =
-            snapshot.changed_behind(frame).map(|page| PageRun::new(u64::from(page) - 1, 1)).collect();
+        let pages: PageSet = snapshot.changed_behind(frame).map(|page| PageRun::new(u64::from(page) - 1, 1)).collect();
         Ok(ChangeMap::Complete(match pages.is_empty() {
             true => Vec::new(),
             false => vec![FileChanges { file: FILE, pages }],
@@ -165,10 +165,7 @@ impl BackupRun for Run {
         })
     }
 
-    fn log(
-        &mut self,
-        _sink: &mut dyn FnMut(setpiece_core::model::LogUnit, Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    fn log(&mut self, _sink: &mut dyn FnMut(setpiece_core::model::LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {
         Ok(())
     }
 }

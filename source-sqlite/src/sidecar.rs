@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 use setpiece_core::model::{BranchHistory, Lsn, SourceId};
 use setpiece_core::{Error, ErrorKind, Result};
 
-use crate::snapshot::beside;
+use crate::site::beside;
 
 const MAGIC: &[u8] = b"setpiece sqlite 1\n";
 const MAX: u64 = 1 << 20;

@@ -16,68 +16,17 @@
 //! is the one we want. If M lies in the restarted log, its frames stay for the same reason as above.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Link, Published};
 use crate::dbfile::{DB_HEADER, DbHeader, FileMark, descriptor};
-use crate::fault::{lock, unsettled};
+use crate::fault::lock;
+use crate::look::{Log, Look, look_until_settled};
 use crate::place::Seen;
-use crate::wal::{PageMap, ReadAt, WalHeader};
-
-/// How often the log is looked at before writers are asked to wait for a moment.
-const LOOKS: u64 = 10;
-
-/// Where the database is, and how long to wait for its locks.
-#[derive(Clone, Debug)]
-pub(crate) struct Site {
-    /// The database file, without symbolic links: SQLite puts the log beside the file itself.
-    pub(crate) path: PathBuf,
-    /// How long to wait for a lock of others.
-    pub(crate) busy: Duration,
-}
-
-impl Site {
-    /// A connection.
-    pub(crate) fn link(&self) -> Result<Link> {
-        let link = Link::open(&self.path, self.busy)?;
-        link.settle()?;
-        Ok(link)
-    }
-
-    /// The log.
-    pub(crate) fn log_path(&self) -> PathBuf {
-        beside(&self.path, "-wal")
-    }
-
-    /// The open log; `None` when there is none.
-    pub(crate) fn log(&self) -> Result<Option<File>> {
-        let path = self.log_path();
-        match File::open(&path) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(path.display().to_string(), error)),
-        }
-    }
-}
-
-/// The file whose name is that of `path` with `ending`.
-pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
-
-/// The log of a snapshot.
-#[derive(Debug)]
-struct Log {
-    file: File,
-    header: WalHeader,
-    map: PageMap,
-}
+use crate::site::Site;
+use crate::wal::ReadAt;
 
 /// A snapshot. Reading is possible from several threads at once.
 #[derive(Debug)]
@@ -139,15 +88,7 @@ impl Snapshot {
 
     /// What gets a number.
     pub(crate) fn seen(&self) -> Seen {
-        match self.log.as_ref().and_then(|log| Some((log, log.map.last?))) {
-            Some((log, last)) => Seen::Log {
-                header: log.header,
-                end: last.at,
-                watched: log.map.watched,
-                file: FileMark::of(&self.file),
-            },
-            None => Seen::Nothing { file: FileMark::settled(&self.file) },
-        }
+        seen(self.log.as_ref(), &self.file)
     }
 
     /// The pages, counted from 1, whose newest image is in a frame behind `frame`.
@@ -163,10 +104,11 @@ impl Snapshot {
 
     /// Reads `count` pages from page index `first` on, counted from 0, into `into`.
     pub(crate) fn read(&self, first: u64, count: u64, into: &mut Vec<u8>) -> Result<()> {
-        let end = first.checked_add(count).filter(|&end| end <= u64::from(self.pages)).ok_or_else(|| {
-            Error::new(ErrorKind::Usage, format!("{count} pages from {first} on are not all in the database"))
-                .on(self.site.path.display().to_string())
-        })?;
+        let end =
+            first.checked_add(count).filter(|&end| end <= u64::from(self.pages)).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, format!("{count} pages from {first} on are not all in the database"))
+                    .on(self.site.path.display().to_string())
+            })?;
         let size = self.page_size as usize;
         into.clear();
         into.resize((end - first) as usize * size, 0);
@@ -190,7 +132,10 @@ impl Snapshot {
         links.reader.end();
         // A log without frames may go, as with any other connection that is the last to close. Any other stays, so
         // that redo that nobody captured yet is still there.
-        if self.log.is_none() && !self.journal && matches!(links.probe.published(), Ok(Published::Frames(0))) {
+        if self.log.is_none()
+            && !self.journal
+            && matches!(links.probe.published(), Ok(Published::Log { frames: 0, .. }))
+        {
             for link in [&links.reader, &links.probe] {
                 // Failing to say so leaves two empty files behind, nothing worse.
                 let _best_effort = link.keep_log(false);
@@ -205,79 +150,14 @@ impl Drop for Snapshot {
     }
 }
 
-impl Log {
-    /// The page at `place`, or `None` when the log was restarted since, which makes the database file right.
-    fn page<'b>(&self, site: &Site, place: &crate::wal::Place, scratch: &'b mut Vec<u8>) -> Result<Option<&'b [u8]>> {
-        let fail = |error| Error::io(site.log_path().display().to_string(), error);
-        let good = self.header.read_frame(&self.file, place.frame, place.before, scratch).map_err(fail)?;
-        let good = good.is_some_and(|frame| frame.page == place.page);
-        if good {
-            return Ok(scratch.get(crate::wal::FRAME_HEADER..));
+/// What gets a number: the log as it was found, or the database file as long as it is pinned.
+pub(crate) fn seen(log: Option<&Log>, file: &File) -> Seen {
+    match log.and_then(|log| Some((log, log.map.last?))) {
+        Some((log, last)) => {
+            Seen::Log { header: log.header, end: last.at, watched: log.map.watched, file: FileMark::of(file) }
         }
-        match WalHeader::read(&self.file).map_err(fail)? {
-            Some(now) if now.salts == self.header.salts => {
-                let what = format!("frame {} of the log, page {}, changed while it was in use", place.frame, place.page);
-                Err(Error::new(ErrorKind::Source, what)
-                    .on(site.log_path().display().to_string())
-                    .remedy("check the disk; make sure that nothing but SQLite writes to the log"))
-            }
-            _ => Ok(None),
-        }
+        None => Seen::Nothing { file: FileMark::settled(file) },
     }
-}
-
-/// What a look at the log found.
-enum Look {
-    /// No log: the database has a rollback journal.
-    Journal,
-    /// No frames.
-    Empty,
-    /// Frames.
-    Log(Log),
-}
-
-/// Looks at the log until what is in the file is what SQLite considers committed. At last writers wait for a moment.
-fn look_until_settled(site: &Site, probe: &Link, watch: Option<u32>) -> Result<Look> {
-    for attempt in 0..LOOKS {
-        if let Some(found) = look(site, probe, watch)? {
-            return Ok(found);
-        }
-        std::thread::sleep(Duration::from_millis(attempt));
-    }
-    let writer = site.link()?;
-    writer.begin_write()?;
-    let found = look(site, probe, watch);
-    writer.end();
-    found?.ok_or_else(|| unsettled(&site.path, "the log holds what a crashed writer left half done"))
-}
-
-/// One look. `None` when somebody wrote meanwhile, or when the file holds more or less than is committed.
-fn look(site: &Site, probe: &Link, watch: Option<u32>) -> Result<Option<Look>> {
-    let fail = |error| Error::io(site.log_path().display().to_string(), error);
-    let published = probe.published()?;
-    if published == Published::NotWal {
-        return Ok(Some(Look::Journal));
-    }
-    let log = match site.log()? {
-        None => None,
-        Some(file) => match WalHeader::read(&file).map_err(fail)? {
-            None => None,
-            Some(header) => {
-                let limit = match published {
-                    Published::Frames(frames @ 1..) => frames,
-                    _ => u32::MAX,
-                };
-                let map = PageMap::read(&file, &header, limit, watch).map_err(fail)?;
-                Some(Log { file, header, map }).filter(|log| log.map.last.is_some())
-            }
-        },
-    };
-    let last = log.as_ref().and_then(|log| log.map.last).map_or(0, |last| last.at.frame);
-    let agreed = match published {
-        Published::Frames(frames) => frames == last && probe.published()? == published,
-        _ => true,
-    };
-    Ok(agreed.then(|| log.map_or(Look::Empty, Look::Log)))
 }
 
 /// Page size and pages of a database whose log has no frames.

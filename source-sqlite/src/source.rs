@@ -14,7 +14,8 @@ use crate::fault::lock;
 use crate::identity::Identity;
 use crate::place::Cookie;
 use crate::run::{NODE, Run};
-use crate::snapshot::Site;
+use crate::site::Site;
+use crate::stream::Stream;
 
 /// The name of the engine, in sets and on the command line.
 pub(crate) const ENGINE: &str = "sqlite";
@@ -104,6 +105,13 @@ impl SqliteSource {
         Ok(run)
     }
 
+    fn stream(&self, last: Option<&CapturedPoint>, newest: Option<&[u8]>) -> Result<Box<dyn LogStream + '_>> {
+        let identity = self.identity()?;
+        let records: Vec<&[u8]> = newest.into_iter().chain(last.map(|last| last.cookie.as_slice())).collect();
+        let cookie = self.cookie(&identity, &records)?;
+        Ok(Box::new(Stream::begin(&self.site, &identity, cookie, Arc::clone(&self.known), last)?))
+    }
+
     /// Where the log is. The number of its generation is right once a backup or a log stream of this process has been
     /// told what is on record.
     fn current(&self) -> Result<NodePosition> {
@@ -152,8 +160,15 @@ impl Source for SqliteSource {
     }
 
     fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>> {
-        let _ = last;
-        Err(Error::new(ErrorKind::Unsupported, "later"))
+        self.stream(last, None)
+    }
+
+    fn log_stream_behind(
+        &self,
+        last: Option<&CapturedPoint>,
+        newest: Option<&[u8]>,
+    ) -> Result<Box<dyn LogStream + '_>> {
+        self.stream(last, newest)
     }
 }
 

@@ -3,9 +3,12 @@
 
 mod common;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use common::{Random, back_up, begin, connect, copy, make_bank, prove, random_checkpoint, spawn_writer, transact, write_pages};
+use common::{
+    Random, back_up, begin, connect, copy, make_bank, prove, random_checkpoint, spawn_writer, transact, transact_times,
+    write_pages,
+};
 use proptest::prelude::*;
 use setpiece_core::ErrorKind;
 use setpiece_core::model::{Level, Lsn, Scope};
@@ -27,24 +30,28 @@ fn every_page_size_while_another_process_writes() {
         let path = dir.path().join("bank.db");
         drop(make_bank(&path, page_size, "wal"));
         let source = SqliteSource::open(&path).unwrap();
-        let mut writer = spawn_writer(&path, seed as u64, 150, None);
+        let mut writer = spawn_writer(&path, seed as u64, 80, None);
         let (mut last, mut cookie) = ((Lsn(0), -1), None::<Vec<u8>>);
         for round in 0.. {
             let done = writer.try_wait().unwrap();
             let target = dir.path().join(format!("copy{round}"));
             let end = back_up(&source, cookie.as_deref(), &target);
             let (count, _) = prove(&target);
-            assert!(count >= last.1 && end.bak_end_lsn >= last.0, "page size {page_size}: {count} {end:?} after {last:?}");
+            assert!(
+                count >= last.1 && end.bak_end_lsn >= last.0,
+                "page size {page_size}: {count} {end:?} after {last:?}"
+            );
             assert!(count == last.1 || end.bak_end_lsn > last.0, "page size {page_size}: the LSN stood still");
             assert!(end.parameters.contains(&("page_size".into(), page_size.to_string())));
             last = (end.bak_end_lsn, count);
             cookie = Some(end.cookie);
+            std::thread::sleep(std::time::Duration::from_millis(30));
             if let Some(status) = done {
                 assert!(status.success());
                 break;
             }
         }
-        assert_eq!(last.1, 150, "the last copy holds the last transaction");
+        assert_eq!(last.1, 80, "the last copy holds the last transaction");
     }
 }
 
@@ -56,13 +63,13 @@ fn the_log_is_restarted_while_the_backup_reads() {
         let path = dir.path().join("bank.db");
         let db = make_bank(&path, 0, "wal");
         let mut random = Random(seed);
-        (0..60).for_each(|_| drop(transact(&db, &mut random)));
+        transact_times(&db, &mut random, 0..60);
         db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
         let source = SqliteSource::open(&path).unwrap();
         let run = begin(&source, None);
         db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(())).unwrap();
         let before = std::fs::read(dir.path().join("bank.db-wal")).unwrap();
-        (0..40).for_each(|_| drop(transact(&db, &mut random)));
+        transact_times(&db, &mut random, 0..40);
         let after = std::fs::read(dir.path().join("bank.db-wal")).unwrap();
         assert_ne!(before.get(16..24), after.get(16..24), "the log was not restarted, so this test tests nothing");
         db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
@@ -84,7 +91,8 @@ fn change_maps_are_complete_or_say_so() {
     let mut base = back_up(&source, None, &increment);
     let (mut known, mut unknown) = (0, 0);
     for round in 0..60 {
-        (0..random.below(4)).for_each(|_| drop(transact(&db, &mut random)));
+        let times = random.below(4);
+        transact_times(&db, &mut random, 0..times);
         if random.below(4) == 0 {
             random_checkpoint(&db, &mut random);
         }
@@ -143,7 +151,7 @@ fn rollback_journal_databases_are_backed_up_and_have_no_log() {
     let path = dir.path().join("bank.db");
     let db = make_bank(&path, 0, "delete");
     let mut random = Random(5);
-    (0..20).for_each(|_| drop(transact(&db, &mut random)));
+    transact_times(&db, &mut random, 0..20);
     let source = SqliteSource::open(&path).unwrap();
     let first = back_up(&source, None, &dir.path().join("one"));
     transact(&db, &mut random);
@@ -173,7 +181,8 @@ fn a_backup_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bank.db");
     drop(make_bank(&path, 0, "wal"));
-    let names = || -> Vec<_> { std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
+    let names =
+        || -> Vec<_> { std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
     assert_eq!(names(), ["bank.db"]);
     let bytes = std::fs::read(&path).unwrap();
     let source = SqliteSource::open(&path).unwrap();
@@ -242,7 +251,7 @@ fn free_pages_are_left_out_and_the_copy_lives_on() {
         prove(&target);
         let copied = connect(&target);
         let mut random = Random(6);
-        (0..300).for_each(|_| drop(transact(&copied, &mut random)));
+        transact_times(&copied, &mut random, 0..300);
         copied.execute_batch("PRAGMA incremental_vacuum(10)").unwrap();
         drop(copied);
         assert_eq!(prove(&target).0, 300);
@@ -276,12 +285,8 @@ fn attached_schemas_are_sources_of_their_own() {
 fn try_to_write() {
     let Ok(path) = std::env::var(common::WRITER) else { return };
     let db = rusqlite::Connection::open(path).unwrap();
-    let code = match db.execute_batch("BEGIN IMMEDIATE") {
-        Ok(()) => 10,
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => 11,
-        Err(_) => 12,
-    };
-    std::process::exit(code);
+    db.busy_timeout(std::time::Duration::ZERO).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
 }
 
 /// What went wrong elsewhere: a reader inside of the host closed its descriptor of the database file, and POSIX dropped
@@ -295,19 +300,19 @@ fn locks_of_the_host_survive_a_backup() {
         let other = || {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--exact", "try_to_write", "--ignored"]).env(common::WRITER, &path);
-            command.stdout(std::process::Stdio::null()).status().unwrap().code()
+            command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
         };
-        assert_eq!(other(), Some(10), "{journal}: nobody holds a lock yet");
+        assert!(other(), "{journal}: nobody holds a lock yet");
         host.execute_batch(begin_write).unwrap();
         host.execute("UPDATE count SET n = 7", []).unwrap();
         for round in 0..3 {
             let source = SqliteSource::open(&path).unwrap();
             back_up(&source, None, &dir.path().join(format!("copy{round}")));
             drop(source);
-            assert_eq!(other(), Some(11), "{journal}: the lock of the host is gone after backup {round}");
+            assert!(!other(), "{journal}: the lock of the host is gone after backup {round}");
         }
         host.execute_batch("ROLLBACK").unwrap();
-        assert_eq!(other(), Some(10));
+        assert!(other());
     }
 }
 

@@ -144,12 +144,13 @@ impl Catalog {
         self.records.values().filter(move |record| record.summary.source == source)
     }
 
-    /// The record of a source whose source-side memory is the newest: the one that ends at the largest LSN.
+    /// The record of a source whose source-side memory is the newest: the one made last. Not the one with the largest
+    /// LSN, which may be of a branch that has numbers far ahead of the one that is being backed up.
     #[must_use]
     pub fn newest_memory(&self, source: SourceId) -> Option<&SetRecord> {
         self.of_source(source)
             .filter(|record| !record.cookie.is_empty())
-            .max_by_key(|record| (record.end(), record.summary.ended, record.summary.id))
+            .max_by_key(|record| (record.summary.ended, record.end(), record.summary.id))
     }
 
     /// The largest LSN on record for a source, on any branch.

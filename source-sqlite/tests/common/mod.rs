@@ -1,6 +1,6 @@
 //! What the tests share: a bank whose books must balance, writers of it in this and in another process, and copies
 //! assembled from what a backup reads.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -80,6 +80,13 @@ pub fn transact(db: &Connection, random: &mut Random) -> i64 {
     count
 }
 
+/// As many transactions as `times` has numbers.
+pub fn transact_times(db: &Connection, random: &mut Random, times: std::ops::Range<u64>) {
+    for _ in times {
+        transact(db, random);
+    }
+}
+
 /// A checkpoint of a random kind; sometimes none.
 pub fn random_checkpoint(db: &Connection, random: &mut Random) {
     let mode = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"][random.below(4) as usize];
@@ -102,7 +109,8 @@ pub fn dump(db: &Connection) -> u64 {
             eat(&row.get::<_, i64>(1).unwrap().to_le_bytes());
         }
     }
-    let mut statement = db.prepare("SELECT id, length(x), substr(x, 1, 8), substr(x, -8) FROM filler ORDER BY id").unwrap();
+    let mut statement =
+        db.prepare("SELECT id, length(x), substr(x, 1, 8), substr(x, -8) FROM filler ORDER BY id").unwrap();
     let mut rows = statement.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
         eat(&row.get::<_, i64>(0).unwrap().to_le_bytes());
@@ -118,9 +126,8 @@ pub fn prove(path: &Path) -> (i64, u64) {
     let db = connect(path);
     let verdict: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok", "{}", path.display());
-    let money: i64 = db
-        .query_row("SELECT (SELECT sum(v) FROM a) + (SELECT sum(v) FROM b)", [], |row| row.get(0))
-        .unwrap();
+    let money: i64 =
+        db.query_row("SELECT (SELECT sum(v) FROM a) + (SELECT sum(v) FROM b)", [], |row| row.get(0)).unwrap();
     assert_eq!(money, 2000, "the books of {} do not balance", path.display());
     (db.query_row("SELECT n FROM count", [], |row| row.get(0)).unwrap(), dump(&db))
 }
