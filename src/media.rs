@@ -15,7 +15,6 @@ pub use setpiece_core::media::*;
 pub use setpiece_sbt_abi::conformance;
 pub use setpiece_sbt_abi::host::Plugin;
 
-
 use setpiece_core::{Error, ErrorKind, Result};
 use setpiece_sbt_abi::host::Library;
 
@@ -41,6 +40,16 @@ pub struct Place {
     pub location: String,
     /// Parameters, in the plugin's own words. May hold secrets.
     pub parms: String,
+}
+
+#[cfg(feature = "conformance")]
+impl Place {
+    /// Runs the tests that every plugin has to pass. They write objects of their own and remove them.
+    #[must_use]
+    pub fn test(&self) -> conformance::Report {
+        let params = setpiece_sbt_abi::host::OpenParams { location: &self.location, parms: &self.parms, pairs: &[] };
+        conformance::run(&self.plugin, &params)
+    }
 }
 
 /// Finds the plugin that a URL means, and loads it if it has to be loaded. Opens no session.

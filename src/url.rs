@@ -4,7 +4,8 @@ use setpiece_core::{Error, ErrorKind, Result};
 
 /// What stands before the first colon, and what behind it.
 pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
-    let scheme = |scheme: &&str| !scheme.is_empty() && scheme.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let scheme =
+        |scheme: &&str| !scheme.is_empty() && scheme.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let parts = url.split_once(':').filter(|(word, _)| scheme(word));
     parts.ok_or_else(|| {
         Error::new(ErrorKind::Usage, "this is no URL")

@@ -51,12 +51,13 @@ fn run(verb: Verb, console: &Console) -> Result<ExitCode> {
     console.obey_signals()?;
     let answer = verb.run(console)?;
     console.finish_progress();
+    let code = ExitCode::from(answer.code);
     if console.json {
         output::document(&answer.document_with(&console.warnings())?);
     } else {
         output::text(&answer.text);
     }
-    Ok(ExitCode::from(answer.code))
+    Ok(code)
 }
 
 fn fail(console: &Console, error: &Error) -> ExitCode {

@@ -140,11 +140,7 @@ impl From<&SetSummary> for SetDocument {
         SetDocument {
             id: Text(set.id),
             name: set.name.clone(),
-            source: SourceDocument {
-                id: Text(set.source),
-                name: set.source_name.clone(),
-                engine: set.engine.clone(),
-            },
+            source: SourceDocument { id: Text(set.source), name: set.source_name.clone(), engine: set.engine.clone() },
             scope: Text(set.scope.clone()),
             level: (set.scope != Scope::Log).then(|| set.level.as_str()),
             base: set.base.map(Text),

@@ -1,6 +1,5 @@
 //! Numbers, times and identifiers as people read them.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
@@ -44,22 +43,14 @@ pub(crate) fn count(number: u64, thing: &str) -> String {
 }
 
 /// A table without lines between its columns, so that other programs can take it apart too.
-pub(crate) fn table<R: Into<comfy_table::Row>>(
-    header: &[&str],
-    rows: impl IntoIterator<Item = R>,
-) -> String {
+pub(crate) fn table<R: Into<comfy_table::Row>>(header: &[&str], rows: impl IntoIterator<Item = R>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header.iter().copied());
     for row in rows {
         table.add_row(row);
     }
-    let mut text = String::new();
-    for line in table.lines() {
-        // Writing to a string cannot fail.
-        drop(writeln!(text, "{}", line.trim_end()));
-    }
-    text
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 #[cfg(test)]
@@ -68,8 +59,7 @@ mod tests {
 
     #[test]
     fn bytes_have_the_unit_that_fits() {
-        let cases =
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (1536 << 20, "1.5 GiB")];
+        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (1536 << 20, "1.5 GiB")];
         for (count, text) in cases {
             assert_eq!(bytes(count), text);
         }

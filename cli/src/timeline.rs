@@ -25,7 +25,9 @@ pub(crate) fn draw(sets: &[&SetSummary], windows: &[Window], width: usize) -> Ve
         let row = row(&scale, branch, &sets, windows);
         lines.push(format!("branch {:<label$} {row}", branch.to_string()).trim_end().to_owned());
     }
-    lines.push("F full  D differential  C cumulative  = recoverable  - the same, on the branch it came from  . not".into());
+    lines.push(
+        "F full  D differential  C cumulative  = recoverable  - the same, on the branch it came from  . not".into(),
+    );
     lines
 }
 

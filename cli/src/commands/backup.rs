@@ -133,7 +133,12 @@ fn in_words(report: &BackupReport, took: Duration) -> String {
         text::bytes(report.stored_bytes),
         text::count(report.pieces.into(), "piece"),
     );
-    text += &format!("  consistent from LSN {} on, branch {}; {}\n", set.bak_end_lsn, set.branch.current, text::seconds(took));
+    text += &format!(
+        "  consistent from LSN {} on, branch {}; {}\n",
+        set.bak_end_lsn,
+        set.branch.current,
+        text::seconds(took)
+    );
     for bad in &report.bad_pages {
         text += &format!("  bad page {} of file {}: {}\n", bad.page, bad.file, bad.fault);
     }

@@ -1,10 +1,9 @@
 //! `setpiece man`: manual pages, made from the grammar.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, Command};
-use clap_mangen::Man;
+use clap::Args;
 use serde::Serialize;
 use setpiece::{Error, Result};
 
@@ -27,25 +26,16 @@ struct Document {
 pub(crate) fn run(options: &Options) -> Result<Answer> {
     let failed = |error| Error::io(options.out.display().to_string(), error);
     fs::create_dir_all(&options.out).map_err(failed)?;
+    clap_mangen::generate_to(app::grammar().disable_help_subcommand(true), &options.out).map_err(failed)?;
     let mut files = Vec::new();
-    let mut grammar = app::grammar().disable_help_subcommand(true);
-    grammar.build();
-    pages(&grammar, "setpiece", &options.out, &mut files)?;
+    for entry in fs::read_dir(&options.out).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with("setpiece") && name.ends_with(".1") {
+            files.push(path);
+        }
+    }
+    files.sort();
     let text = files.iter().map(|file| format!("{}\n", file.display())).collect::<String>();
     Answer::new(&Document { files }, text)
-}
-
-/// A page for the command and one for each of its verbs.
-fn pages(command: &Command, name: &str, out: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let path = out.join(format!("{name}.1"));
-    let mut page = Vec::new();
-    let failed = |error| Error::io(path.display().to_string(), error);
-    let named = command.clone().name(name.to_owned()).display_name(name.to_owned());
-    Man::new(named).title(name.to_uppercase()).render(&mut page).map_err(failed)?;
-    fs::write(&path, page).map_err(failed)?;
-    files.push(path);
-    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
-        pages(verb, &format!("{name}-{}", verb.get_name()), out, files)?;
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use setpiece::media::conformance::{self, Outcome, Report};
+use setpiece::media::conformance::{Outcome, Report};
 use setpiece::media::{Place, load, place};
 use setpiece::{Error, Result};
 
@@ -38,7 +38,6 @@ struct TestOptions {
 #[derive(Serialize)]
 struct Document {
     plugin: String,
-    version: String,
     passed: usize,
     failed: usize,
     not_applicable: usize,
@@ -55,8 +54,8 @@ struct CheckDocument {
 pub(crate) fn run(options: &Options, _console: &Console) -> Result<Answer> {
     let Verb::Test(test) = &options.verb;
     let place = find(test)?;
-    let report = conformance::run(&place.plugin, &place.location, &place.parms);
-    let document = document(&place, &report);
+    let report = place.test();
+    let document = document(&report);
     let code = u8::from(document.failed > 0);
     let text = in_words(&document);
     Ok(Answer::new(&document, text)?.exit(code))
@@ -75,7 +74,7 @@ fn find(test: &TestOptions) -> Result<Place> {
     Ok(found)
 }
 
-fn document(place: &Place, report: &Report) -> Document {
+fn document(report: &Report) -> Document {
     let checks: Vec<CheckDocument> = report
         .checks
         .iter()
@@ -83,15 +82,14 @@ fn document(place: &Place, report: &Report) -> Document {
             let (outcome, text) = match &check.outcome {
                 Outcome::Passed => ("passed", None),
                 Outcome::Failed(why) => ("failed", Some(why.clone())),
-                Outcome::NotApplicable(why) => ("not applicable", Some(why.to_string())),
+                Outcome::NotApplicable(why) => ("not applicable", Some(why.clone())),
             };
             CheckDocument { name: check.name.to_string(), outcome, text }
         })
         .collect();
     let count = |outcome: &str| checks.iter().filter(|check| check.outcome == outcome).count();
     Document {
-        plugin: place.plugin.name().to_owned(),
-        version: place.plugin.version().to_owned(),
+        plugin: report.plugin.clone(),
         passed: count("passed"),
         failed: count("failed"),
         not_applicable: count("not applicable"),
@@ -104,7 +102,7 @@ fn in_words(document: &Document) -> String {
         let outcome = if check.outcome == "failed" { "FAILED" } else { check.outcome };
         [outcome.to_owned(), check.name.clone(), check.text.clone().unwrap_or_default()]
     });
-    let mut text = format!("plugin {} {}\n", document.plugin, document.version);
+    let mut text = format!("plugin {}\n", document.plugin);
     text += &text::table(&["OUTCOME", "CHECK", ""], rows);
     text += &format!(
         "{} passed, {} failed, {} not applicable\n",

@@ -17,7 +17,13 @@ use crate::text;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The repository, such as disk:/var/backup.
-    #[arg(long, value_name = "URL", env = "SETPIECE_REPO", hide_env_values = true, required_unless_present = "positions")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SETPIECE_REPO",
+        hide_env_values = true,
+        required_unless_present = "positions"
+    )]
     repo: Option<String>,
     #[command(flatten)]
     keys: OpenKeys,
@@ -317,9 +323,10 @@ fn fork_in_words(fork: &crate::documents::ForkDocument) -> String {
 }
 
 fn tablespaces(document: &Document) -> String {
-    let rows = document.tablespaces.iter().map(|t| {
-        [t.id.to_string(), t.name.clone(), t.kind.into(), t.location.clone().unwrap_or_else(|| "-".into())]
-    });
+    let rows = document
+        .tablespaces
+        .iter()
+        .map(|t| [t.id.to_string(), t.name.clone(), t.kind.into(), t.location.clone().unwrap_or_else(|| "-".into())]);
     if document.tablespaces.is_empty() { String::new() } else { text::table(&["ID", "NAME", "KIND", "PLACE"], rows) }
 }
 

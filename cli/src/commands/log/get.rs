@@ -69,9 +69,8 @@ pub(super) fn run(options: &GetOptions, console: &Console) -> Result<Answer> {
 
 fn only_source(catalog: &Catalog, wanted: Option<&str>) -> Result<SourceId> {
     let sources = catalog.sources();
-    let fits = |(id, name): &(&SourceId, &String)| {
-        wanted.is_none_or(|word| word == name.as_str() || word == id.to_string())
-    };
+    let fits =
+        |(id, name): &(&SourceId, &String)| wanted.is_none_or(|word| word == name.as_str() || word == id.to_string());
     let mut found = sources.iter().filter(fits);
     match (found.next(), found.next()) {
         (Some((id, _)), None) => Ok(*id),
