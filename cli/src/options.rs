@@ -33,7 +33,7 @@ impl RepoOptions {
 }
 
 /// Where copies of metadata are kept.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct CacheOptions {
     /// Where copies of metadata are kept [default: $XDG_CACHE_HOME/setpiece or ~/.cache/setpiece].
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]

@@ -27,6 +27,8 @@ pub(crate) struct Options {
     repo: Option<String>,
     #[command(flatten)]
     keys: OpenKeys,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// The set: a name, an identifier or `latest`.
     #[arg(value_name = "SET", required_unless_present = "positions", conflicts_with = "positions")]
     set: Option<String>,
@@ -45,8 +47,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
     let (Some(repo), Some(set)) = (&options.repo, &options.set) else {
         return Err(Error::new(ErrorKind::Usage, "name a repository and a set"));
     };
-    let cache = CacheOptions { cache_dir: None, no_cache: false };
-    let keys = options.keys.clone();
+    let (keys, cache) = (options.keys.clone(), options.cache.clone());
     let setpiece = RepoOptions { repo: repo.clone(), keys, cache }.open(console)?;
     let catalog = setpiece.catalog()?;
     let record = catalog.find(set)?;
