@@ -111,7 +111,8 @@ fn removal_survives_a_failure_at_every_call() {
         let scratch = medium.fork();
         let countdown = Countdown::new(at, Fault::Io);
         let faulty = Arc::new(FaultyMedium::new(Arc::new(scratch.clone()), countdown.clone()));
-        let result = open(faulty, false).and_then(|repository| remove(&repository, "latest", false, quiet(&Cancel::new())));
+        let result =
+            open(faulty, false).and_then(|repository| remove(&repository, "latest", false, quiet(&Cancel::new())));
         if countdown.calls() < at {
             assert!(result.is_ok());
             return;

@@ -122,8 +122,7 @@ fn targets_in_use_are_refused_and_left_alone() {
     take(&repository, &tiny, Level::Full, |_| {}).unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("mine"), "precious").unwrap();
-    let result =
-        restore(&repository, &[&TinyRecovery], &RestoreRequest::default(), dir.path(), quiet(&Cancel::new()));
+    let result = restore(&repository, &[&TinyRecovery], &RestoreRequest::default(), dir.path(), quiet(&Cancel::new()));
     assert_eq!(result.err().map(|error| error.kind()), Some(ErrorKind::Target));
     assert_eq!(std::fs::read(dir.path().join("mine")).unwrap(), b"precious");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -58,7 +58,8 @@ pub fn make_page(number: u64, lsn: u64, ratio: u64, random: &mut Random) -> Vec<
         let noise = if ratio > 10 { random.next() & 0xFFFF } else { random.next() };
         let more = if ratio > 10 { 0 } else { random.next() };
         if ratio > 10 {
-            let _ = write!(page, "{row:08} {:04x} account of a customer, balance in euro, branch office north    ", noise);
+            let _ =
+                write!(page, "{row:08} {:04x} account of a customer, balance in euro, branch office north    ", noise);
         } else {
             let _ = write!(page, "{row:08} {noise:016x}{more:016x} balance in euro, branch office, filler text       ");
         }

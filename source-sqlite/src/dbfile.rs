@@ -77,7 +77,7 @@ pub(crate) struct FileMark {
 }
 
 impl FileMark {
-    /// File systems count time in ticks of up to 10 ms (some 2 s, on which nothing can be proven).
+    /// File systems count time in ticks of up to 10 ms.
     const TICK: Duration = Duration::from_millis(20);
 
     /// The mark of `file` now; `None` when it cannot be had.
@@ -86,18 +86,16 @@ impl FileMark {
         Some(FileMark { inode: now.ino(), len: now.len(), seconds: now.mtime(), nanos: now.mtime_nsec() })
     }
 
-    /// The mark of `file`, which nobody writes to at the moment, once it is old enough that a later write is sure to
-    /// show; `None` when it doesn't become that.
+    /// The mark of `file`, which nobody writes to at the moment, when a later write is sure to get another time.
     pub(crate) fn settled(file: &File) -> Option<Self> {
         let mark = FileMark::of(file)?;
-        for _ in 0..3 {
-            let age = SystemTime::now().duration_since(file.metadata().ok()?.modified().ok()?).ok()?;
-            if age > FileMark::TICK {
-                return Some(mark);
-            }
-            std::thread::sleep(FileMark::TICK - age + Duration::from_millis(1));
+        let written = file.metadata().and_then(|now| now.modified()).ok()?;
+        // No age at all means that a clock was set back; then a tick must pass as well.
+        if SystemTime::now().duration_since(written).is_ok_and(|age| age > FileMark::TICK) {
+            return Some(mark);
         }
-        None
+        std::thread::sleep(FileMark::TICK);
+        Some(mark)
     }
 }
 

@@ -96,13 +96,13 @@ fn look(site: &Site, probe: &Link, watch: Option<u32>) -> Result<Option<Look>> {
     };
     let last = log.as_ref().and_then(|log| log.map.last).map_or(0, |last| last.at.frame);
     let agreed = match published {
-        Published::Log { frames, .. } => frames == last && still(probe, frames)?,
+        Published::Log { frames, .. } => frames == last && still(probe, last)?,
         _ => true,
     };
     Ok(agreed.then(|| log.map_or(Look::Empty, Look::Log)))
 }
 
-/// Whether there are still `frames` committed frames.
-fn still(probe: &Link, frames: u32) -> Result<bool> {
-    Ok(matches!(probe.published()?, Published::Log { frames: now, .. } if now == frames))
+/// Whether frame `last` is still committed. There may be more by now; if there are fewer, the log was restarted.
+fn still(probe: &Link, last: u32) -> Result<bool> {
+    Ok(matches!(probe.published()?, Published::Log { frames, .. } if frames >= last))
 }

@@ -12,10 +12,12 @@ use setpiece_core::model::{FileEntry, FileKind, LogUnit, Lsn, LsnSpan, Timestamp
 use setpiece_core::source::{LogFeed, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::place::ordinal_of;
 use crate::run::{FILE, inspect_page};
 use crate::sidecar::Sidecar;
 use crate::source::ENGINE;
-use crate::unit::{Transaction, read_unit};
+use crate::unit::{Transaction, Unit, read_unit};
+use crate::wal::{Salts, Sum};
 
 /// Brings restored SQLite databases to a target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,7 +59,16 @@ struct Replay<'r> {
     log_time: Option<Timestamp>,
     time: Option<Timestamp>,
     database: Option<u32>,
+    last: Option<Last>,
     done: bool,
+}
+
+/// The place in the log where the unit before ended.
+struct Last {
+    generation: u32,
+    upto: Lsn,
+    salts: Salts,
+    sum: Sum,
 }
 
 impl<'r> Replay<'r> {
@@ -89,6 +100,7 @@ impl<'r> Replay<'r> {
             log_time: None,
             time: None,
             database: None,
+            last: None,
             done: false,
         };
         replay.refuse_before(from)?;
@@ -131,7 +143,8 @@ impl<'r> Replay<'r> {
             return Err(self.misfit(unit, what).remedy("choose a target before the gap, or a newer set"));
         }
         let damaged = |what: &str| Error::damaged(format!("log unit {} {}", unit.seq, unit.span), what);
-        let (page_size, transactions) = read_unit(bytes).map_err(damaged)?;
+        let read = read_unit(bytes).map_err(damaged)?;
+        let (page_size, transactions) = (read.page_size, &read.transactions);
         if page_size != self.page_size {
             let what = format!("its pages have {page_size} bytes, those of the database {}", self.page_size);
             return Err(self.misfit(unit, what));
@@ -142,10 +155,25 @@ impl<'r> Replay<'r> {
         {
             return Err(damaged("its transactions are not the ones it is said to hold"));
         }
+        self.prove_order(unit, &read)?;
         let from = self.reached;
         let of_history = transactions.iter().take_while(|one| one.lsn <= limit);
         self.apply(of_history.filter(|one| one.lsn > from))?;
         self.log_end = unit.span.upto.min(limit).max(self.log_end);
+        Ok(())
+    }
+
+    /// Units of one generation of the log must fit by SQLite's own checksum, too.
+    fn prove_order(&mut self, unit: &LogUnit, read: &Unit<'_>) -> Result<()> {
+        let generation = ordinal_of(unit.span.upto);
+        if let Some(last) = &self.last
+            && last.generation == generation
+            && (last.salts != read.salts || (unit.span.after == last.upto && last.sum != read.before))
+        {
+            let what = "it does not go on where the unit before it ended, though the LSNs say so".to_owned();
+            return Err(self.misfit(unit, what).remedy("choose a target before it, or a newer set"));
+        }
+        self.last = Some(Last { generation, upto: unit.span.upto, salts: read.salts, sum: read.after });
         Ok(())
     }
 

@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Link, Published};
-use crate::dbfile::{DB_HEADER, DbHeader, FileMark, descriptor};
-use crate::fault::lock;
+use crate::dbfile::{DB_HEADER, DbHeader, FileMark, descriptor, is_named};
+use crate::fault::{lock, unsettled};
 use crate::look::{Log, Look, look_until_settled};
 use crate::place::Seen;
 use crate::site::Site;
@@ -53,6 +53,9 @@ impl Snapshot {
         let file = descriptor(&site.path)?;
         let links = Links { probe: site.link()?, reader: site.link()? };
         links.reader.begin_read()?;
+        if !is_named(&file, &site.path) {
+            return Err(unsettled(&site.path, "the database was replaced by another one just now"));
+        }
         let seen = look_until_settled(site, &links.probe, watch)?;
         let (log, journal) = match seen {
             Look::Journal => (None, true),

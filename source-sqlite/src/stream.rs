@@ -16,18 +16,19 @@
 //! When a stream ends, the log is the engine's again. What is committed until the next stream begins is captured then
 //! if the log was not restarted meanwhile; if it was, the first unit shows the gap.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use setpiece_core::error::Context;
 use setpiece_core::model::log::FileChanges;
-use setpiece_core::model::{BranchHistory, LogUnit, Lsn, LsnSpan, PageRun, PageSet, Seq, Timestamp};
+use setpiece_core::model::{BranchHistory, LogUnit, Lsn, LsnSpan, Seq};
 use setpiece_core::source::{CapturedPoint, CapturedUnit, LogStream};
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::batch::Batch;
 use crate::connect::{Link, Published};
 use crate::dbfile::{descriptor, is_named};
 use crate::fault::{lock, unsettled};
@@ -37,13 +38,10 @@ use crate::place::{Cookie, Point, WalMark, frame_of, lsn, ordinal_of, place};
 use crate::run::{FILE, NODE};
 use crate::site::Site;
 use crate::snapshot::seen;
-use crate::unit::UnitWriter;
-use crate::wal::{Commit, Cursor, WalHeader, scan};
+use crate::wal::{Cursor, WalHeader, scan};
 
 /// How often the log is looked at.
 const POLL: Duration = Duration::from_millis(50);
-/// A unit is closed before it grows beyond this; a larger transaction is a unit of its own.
-const UNIT: usize = 8 << 20;
 /// A read transaction is replaced when this much was captured since it began, or when it has become this old.
 const FRAMES_A_READER: u32 = 256;
 const READER_AGE: Duration = Duration::from_millis(200);
@@ -210,7 +208,7 @@ impl Stream {
         let mut batch = Batch::new(&header, self.ordinal, generation.at);
         scan(&log, &header, generation.at, committed, &mut |frame| batch.take(&frame))
             .map_err(|error| fail(&self.site, error))?;
-        if batch.transactions == 0 {
+        if batch.is_empty() {
             return self.nothing_found(committed);
         }
         self.misfits = 0;
@@ -242,6 +240,8 @@ impl Stream {
             Some(generation) if generation.header.salts == header.salts => return Ok(()),
             // The log had no frames when the stream began; this is the first generation since, with its number.
             None => {}
+            // Nothing was committed in that one: its first transaction was rolled back, and the next wrote it anew.
+            Some(generation) if generation.at.frame == 0 && self.backlog == 0 => {}
             Some(generation) if generation.header.page_size != header.page_size => {
                 // SQLite does not change the page size of a database that has a log.
                 let what = format!("the page size changed from {}", generation.header.page_size);
@@ -272,29 +272,29 @@ impl Stream {
 
     /// Makes a unit of what was found.
     fn close(&mut self, batch: Batch) -> CapturedUnit {
-        let last = batch.last.at;
+        let last = batch.last();
         let upto = lsn(self.ordinal, last.frame);
-        let salts = batch.header.salts;
-        let bytes = batch.writer.finish();
+        let (header, seen) = (batch.header, batch.seen);
+        let (bytes, changed) = batch.finish();
         let unit = LogUnit {
             node: NODE,
             branch: self.branch.current,
             seq: self.seq,
             span: LsnSpan { after: self.captured, upto },
-            first_commit: Some(batch.seen),
-            last_commit: Some(batch.seen),
+            first_commit: Some(seen),
+            last_commit: Some(seen),
             len: bytes.len() as u64,
-            changes: Some(vec![FileChanges { file: FILE, pages: batch.changed }]),
+            changes: Some(vec![FileChanges { file: FILE, pages: changed }]),
             name: None,
         };
-        let wal = Some(WalMark { salts, sum: last.sum });
+        let wal = Some(WalMark { salts: header.salts, sum: last.sum });
         let point = Point { branch: self.branch.current, ordinal: self.ordinal, frame: last.frame, wal, file: None };
         self.cookie.note(point);
         match &mut *lock(&self.known) {
             Some(known) => known.merge(&self.cookie),
             none => *none = Some(self.cookie.clone()),
         }
-        self.generation = Some(Generation { header: batch.header, at: last });
+        self.generation = Some(Generation { header, at: last });
         self.captured = upto;
         self.captured_at = Instant::now();
         self.seq = self.seq.next().unwrap_or(self.seq);
@@ -458,60 +458,6 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.readers.first.end();
         self.readers.second.end();
-    }
-}
-
-/// Transactions on their way into a unit.
-struct Batch {
-    header: WalHeader,
-    ordinal: u32,
-    seen: Timestamp,
-    writer: UnitWriter,
-    transactions: u32,
-    changed: PageSet,
-    last: Commit,
-    /// The pages of the transaction that is being read.
-    open: BTreeMap<u32, Vec<u8>>,
-}
-
-impl Batch {
-    fn new(header: &WalHeader, ordinal: u32, at: Cursor) -> Self {
-        Batch {
-            header: *header,
-            ordinal,
-            seen: SystemTime::now().into(),
-            writer: UnitWriter::new(header.page_size),
-            transactions: 0,
-            changed: PageSet::new(),
-            last: Commit { at, database: 0 },
-            open: BTreeMap::new(),
-        }
-    }
-
-    /// Takes a frame; breaks off before the transaction that would make the unit too large.
-    fn take(&mut self, frame: &crate::wal::Frame<'_>) -> ControlFlow<()> {
-        self.open.insert(frame.page, frame.data.to_vec());
-        let open = self.open.len() * self.header.frame_len();
-        if self.transactions > 0 && self.writer.len() + open > UNIT {
-            return ControlFlow::Break(());
-        }
-        if frame.database != 0 {
-            self.commit(Commit { at: Cursor { frame: frame.number, sum: frame.after }, database: frame.database });
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn commit(&mut self, commit: Commit) {
-        // A transaction may have written pages that it cut off again before it ended.
-        self.open.retain(|page, _| *page <= commit.database);
-        let pages = self.open.iter().map(|(page, image)| (*page, image.as_slice()));
-        self.writer.add(lsn(self.ordinal, commit.at.frame), self.seen, commit.database, pages);
-        for page in self.open.keys() {
-            self.changed.insert(PageRun::new(u64::from(*page) - 1, 1));
-        }
-        self.open.clear();
-        self.transactions += 1;
-        self.last = commit;
     }
 }
 

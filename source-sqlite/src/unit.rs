@@ -10,7 +10,10 @@
 //! | 12 | 4 | bytes of a page, 512 to 65536 |
 //! | 16 | 4 | transactions, at least 1 |
 //! | 20 | 4 | zero |
-//! | 24 | | the transactions |
+//! | 24 | 8 | the two salts of the log |
+//! | 32 | 8 | the running checksum of the log before the first frame, two halves |
+//! | 40 | 8 | the same after the last frame |
+//! | 48 | | the transactions |
 //!
 //! A transaction:
 //!
@@ -22,16 +25,21 @@
 //! | 20 | 4 | page images |
 //! | 24 | | for each: 4 bytes page number, counted from 1, then the page |
 //!
+//! All transactions of a unit are of one generation of the log. Salts and checksums are SQLite's own; with them units
+//! that follow each other in the same generation prove that nothing is missing or mixed up between them.
+//!
 //! A transaction holds the last image of each page that it wrote, none behind the end of the database.
 
 use setpiece_core::model::{Lsn, Timestamp};
 
 use crate::bytes::is_page_size;
+use crate::wal::{Salts, Sum};
 
 const MAGIC: &[u8; 8] = b"SPSQLOG\n";
 const VERSION: u16 = 1;
-const HEAD: usize = 24;
+const HEAD: usize = 48;
 const COUNT_AT: usize = 16;
+const AFTER_AT: usize = 40;
 
 /// Writes a unit.
 #[derive(Debug)]
@@ -41,13 +49,17 @@ pub(crate) struct UnitWriter {
 }
 
 impl UnitWriter {
-    /// A unit without transactions.
-    pub(crate) fn new(page_size: u32) -> Self {
+    /// A unit without transactions, behind the place of the log where the checksum is `before`.
+    pub(crate) fn new(page_size: u32, salts: Salts, before: Sum) -> Self {
         let mut bytes = Vec::with_capacity(HEAD);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&[0; 2]);
         bytes.extend_from_slice(&page_size.to_le_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        for number in salts.into_iter().chain(before) {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
         bytes.extend_from_slice(&[0; 8]);
         UnitWriter { bytes, transactions: 0 }
     }
@@ -77,8 +89,10 @@ impl UnitWriter {
         self.bytes.len()
     }
 
-    /// The bytes of the unit.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    /// The bytes of the unit, whose last frame has the checksum `after`.
+    pub(crate) fn finish(mut self, after: Sum) -> Vec<u8> {
+        self.bytes[AFTER_AT..AFTER_AT + 4].copy_from_slice(&after[0].to_le_bytes());
+        self.bytes[AFTER_AT + 4..HEAD].copy_from_slice(&after[1].to_le_bytes());
         self.bytes[COUNT_AT..COUNT_AT + 4].copy_from_slice(&self.transactions.to_le_bytes());
         self.bytes
     }
@@ -107,6 +121,21 @@ impl<'b> Transaction<'b> {
     }
 }
 
+/// A unit as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unit<'b> {
+    /// Bytes of a page.
+    pub(crate) page_size: u32,
+    /// The generation of the log.
+    pub(crate) salts: Salts,
+    /// The running checksum before it.
+    pub(crate) before: Sum,
+    /// The running checksum after it.
+    pub(crate) after: Sum,
+    /// The transactions, at least one.
+    pub(crate) transactions: Vec<Transaction<'b>>,
+}
+
 /// Takes the bytes from the front one number after the other.
 struct Taker<'b>(&'b [u8]);
 
@@ -132,11 +161,11 @@ impl<'b> Taker<'b> {
     }
 }
 
-/// Reads a unit: its page size and its transactions, checked.
+/// Reads a unit and checks its form.
 ///
 /// # Errors
 /// Words that say what is wrong with it. Nothing is allocated by what the bytes claim.
-pub(crate) fn read_unit(bytes: &[u8]) -> Result<(u32, Vec<Transaction<'_>>), &'static str> {
+pub(crate) fn read_unit(bytes: &[u8]) -> Result<Unit<'_>, &'static str> {
     let mut taker = Taker(bytes);
     if taker.array()? != *MAGIC {
         return Err("it is no redo of SQLite");
@@ -154,6 +183,8 @@ pub(crate) fn read_unit(bytes: &[u8]) -> Result<(u32, Vec<Transaction<'_>>), &'s
     if taker.u32()? != 0 || count == 0 {
         return Err("it holds nothing, or reserved bytes are not zero");
     }
+    let mut pair = || Ok::<_, &'static str>([taker.u32()?, taker.u32()?]);
+    let (salts, before, after) = (pair()?, pair()?, pair()?);
     let mut transactions: Vec<Transaction<'_>> = Vec::new();
     for _ in 0..count {
         let transaction = read_transaction(&mut taker, page_size as usize)?;
@@ -162,7 +193,10 @@ pub(crate) fn read_unit(bytes: &[u8]) -> Result<(u32, Vec<Transaction<'_>>), &'s
         }
         transactions.push(transaction);
     }
-    if taker.0.is_empty() { Ok((page_size, transactions)) } else { Err("there are bytes behind its end") }
+    if !taker.0.is_empty() {
+        return Err("there are bytes behind its end");
+    }
+    Ok(Unit { page_size, salts, before, after, transactions })
 }
 
 fn read_transaction<'b>(taker: &mut Taker<'b>, page_size: usize) -> Result<Transaction<'b>, &'static str> {
@@ -185,20 +219,21 @@ mod tests {
     use super::*;
 
     fn unit(transactions: &[(u64, u32, Vec<u32>)]) -> Vec<u8> {
-        let mut writer = UnitWriter::new(512);
+        let mut writer = UnitWriter::new(512, [1, 2], [3, 4]);
         for (lsn, database, pages) in transactions {
             let images: Vec<Vec<u8>> = pages.iter().map(|page| vec![*page as u8; 512]).collect();
             let pages = pages.iter().copied().zip(images.iter().map(Vec::as_slice)).collect::<Vec<_>>();
             writer.add(Lsn(*lsn), Timestamp(*lsn as i64 * 10), *database, pages.into_iter());
         }
-        writer.finish()
+        writer.finish([5, 6])
     }
 
     #[test]
     fn what_is_written_is_read() {
         let bytes = unit(&[(5, 9, vec![1, 9]), (7, 1, vec![]), (8, 4, vec![4])]);
-        let (page_size, read) = read_unit(&bytes).unwrap();
-        assert_eq!(page_size, 512);
+        let unit = read_unit(&bytes).unwrap();
+        assert_eq!((unit.page_size, unit.salts, unit.before, unit.after), (512, [1, 2], [3, 4], [5, 6]));
+        let read = unit.transactions;
         let pages: Vec<Vec<u32>> = read.iter().map(|one| one.pages().map(|(page, _)| page).collect()).collect();
         assert_eq!(pages, [vec![1, 9], vec![], vec![4]]);
         assert!(read[0].pages().all(|(page, image)| image == vec![page as u8; 512]));

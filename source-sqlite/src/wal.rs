@@ -276,3 +276,123 @@ impl PageMap {
         self.places.get(from..upto).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bytes::put32;
+
+    /// A log of frames: page number, size of the database if it ends a transaction, and a byte to fill the page with.
+    fn log(big: bool, frames: &[(u32, u32, u8)]) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER];
+        put32(&mut bytes, 0, MAGIC | u32::from(big));
+        put32(&mut bytes, 4, VERSION);
+        put32(&mut bytes, 8, 512);
+        put32(&mut bytes, 16, 0x0102_0304);
+        put32(&mut bytes, 20, 0x0506_0708);
+        let mut sum = checksum(big, [0, 0], &bytes[..24]);
+        put32(&mut bytes, 24, sum[0]);
+        put32(&mut bytes, 28, sum[1]);
+        for (page, database, fill) in frames {
+            let mut frame = vec![*fill; FRAME_HEADER + 512];
+            put32(&mut frame, 0, *page);
+            put32(&mut frame, 4, *database);
+            put32(&mut frame, 8, 0x0102_0304);
+            put32(&mut frame, 12, 0x0506_0708);
+            sum = checksum(big, checksum(big, sum, &frame[..8]), &frame[FRAME_HEADER..]);
+            put32(&mut frame, 16, sum[0]);
+            put32(&mut frame, 20, sum[1]);
+            bytes.extend_from_slice(&frame);
+        }
+        bytes
+    }
+
+    fn map(bytes: &[u8], limit: u32, watch: Option<u32>) -> PageMap {
+        let header = WalHeader::read(bytes).unwrap().unwrap();
+        PageMap::read(bytes, &header, limit, watch).unwrap()
+    }
+
+    fn places(map: &PageMap) -> Vec<(u32, u32)> {
+        map.places.iter().map(|place| (place.page, place.frame)).collect()
+    }
+
+    #[test]
+    fn only_committed_frames_count_in_either_byte_order() {
+        for big in [false, true] {
+            let bytes = log(big, &[(1, 0, 1), (2, 3, 2), (1, 3, 3), (3, 0, 4)]);
+            let all = map(&bytes, u32::MAX, Some(2));
+            assert_eq!(places(&all), [(1, 3), (2, 2)]);
+            assert_eq!(all.last.map(|last| (last.at.frame, last.database)), Some((3, 3)));
+            assert!(all.watched.is_some());
+            let two = map(&bytes, 2, Some(3));
+            assert_eq!((places(&two), two.watched), (vec![(1, 1), (2, 2)], None));
+            assert_eq!(map(&bytes, 1, None), PageMap::default());
+            assert_eq!(places(&map(&bytes[..bytes.len() - 1], u32::MAX, None)), places(&all), "cut in the last frame");
+        }
+    }
+
+    #[test]
+    fn pages_that_were_cut_off_are_not_in_the_map() {
+        let bytes = log(false, &[(9, 9, 1), (2, 3, 2)]);
+        assert_eq!(places(&map(&bytes, u32::MAX, None)), [(2, 2)]);
+    }
+
+    #[test]
+    fn a_changed_byte_ends_the_log_there() {
+        let good = log(false, &[(1, 1, 1), (2, 2, 2), (3, 3, 3)]);
+        let frame_len = FRAME_HEADER + 512;
+        for at in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0x10;
+            let Some(header) = WalHeader::read(&bytes[..]).unwrap() else {
+                assert!(at < HEADER);
+                continue;
+            };
+            let map = PageMap::read(&bytes[..], &header, u32::MAX, None).unwrap();
+            let intact = (at - HEADER) / frame_len;
+            assert_eq!(map.last.map_or(0, |last| last.at.frame) as usize, intact, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_proven_when_it_is_read_again() {
+        let mut bytes = log(false, &[(1, 0, 1), (2, 2, 2)]);
+        let header = WalHeader::read(&bytes[..]).unwrap().unwrap();
+        let place = map(&bytes, u32::MAX, None).places[1];
+        let mut scratch = Vec::new();
+        let frame = header.read_frame(&bytes[..], place.frame, place.before, &mut scratch).unwrap();
+        assert_eq!(frame.map(|frame| (frame.page, frame.data[0])), Some((2, 2)));
+        bytes.truncate(bytes.len() - 1);
+        assert!(header.read_frame(&bytes[..], place.frame, place.before, &mut scratch).unwrap().is_none());
+        let other = log(false, &[(1, 0, 9), (2, 2, 2)]);
+        assert!(header.read_frame(&other[..], place.frame, place.before, &mut scratch).unwrap().is_none());
+    }
+
+    proptest! {
+        /// Hostile bytes are passed over, without a panic and without reading more than there is.
+        #[test]
+        fn any_bytes_are_survived(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..3000),
+            flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            keep_header in any::<bool>(),
+        ) {
+            let good = log(true, &[(1, 0, 1), (7, 9, 2), (1, 9, 3)]);
+            if keep_header && bytes.len() >= HEADER {
+                bytes[..HEADER].copy_from_slice(&good[..HEADER]);
+            }
+            let mut flipped = good;
+            for (at, value) in flips {
+                let at = at.index(flipped.len());
+                flipped[at] = value;
+            }
+            for bytes in [&bytes, &flipped] {
+                if let Some(header) = WalHeader::read(&bytes[..]).unwrap() {
+                    let map = PageMap::read(&bytes[..], &header, u32::MAX, Some(1)).unwrap();
+                    prop_assert!(map.places.len() * header.frame_len() <= bytes.len());
+                }
+            }
+        }
+    }
+}

@@ -24,6 +24,16 @@ fn writer() {
     common::writer_main();
 }
 
+/// Transactions of the other process.
+const TRANSACTIONS: u64 = 100;
+
+/// Two random histories; `SETPIECE_TEST_SEEDS=FROM..UPTO` chooses others, for long runs.
+fn seeds() -> std::ops::Range<u64> {
+    let given = std::env::var("SETPIECE_TEST_SEEDS").ok();
+    let given = given.as_deref().and_then(|text| text.split_once(".."));
+    given.map_or(1..3, |(from, upto)| from.parse().unwrap()..upto.parse().unwrap())
+}
+
 /// A backup with what is needed to recover from it.
 struct Base {
     path: std::path::PathBuf,
@@ -84,7 +94,7 @@ fn commits(unit: &CapturedUnit) -> Vec<(Lsn, Timestamp)> {
     };
     assert_eq!(&unit.bytes[..8], b"SPSQLOG\n");
     let (page_size, count) = (number(12, 4) as usize, number(16, 4));
-    let (mut at, mut all) = (24, Vec::new());
+    let (mut at, mut all) = (48, Vec::new());
     for _ in 0..count {
         all.push((Lsn(number(at, 8)), Timestamp(number(at + 8, 8) as i64)));
         at += 24 + number(at + 20, 4) as usize * (4 + page_size);
@@ -124,16 +134,16 @@ fn drain(stream: &mut dyn LogStream, into: &mut Vec<CapturedUnit>, wait: Duratio
 /// is a target, and what is recovered is what the writer saw after that commit. Backups taken meanwhile fit the log.
 #[test]
 fn every_transaction_can_be_gone_back_to() {
-    for seed in 1..4 {
+    for seed in seeds() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bank.db");
-        let db = make_bank(&path, 1024 << seed, "wal");
+        let db = make_bank(&path, 1024 << (seed % 4), "wal");
         let first = dump(&db);
         drop(db);
         let base = take_base(&SqliteSource::open(&path).unwrap(), None, &dir.path().join("base"));
         let source = SqliteSource::open(&path).unwrap();
         let mut stream = source.log_stream_behind(None, Some(&base.cookie)).unwrap();
-        let mut writer = spawn_writer(&path, seed, 200, Some(&dir.path().join("journal")));
+        let mut writer = spawn_writer(&path, seed, TRANSACTIONS, Some(&dir.path().join("journal")));
         let (mut units, mut sets): (Vec<CapturedUnit>, Vec<Base>) = (Vec::new(), Vec::new());
         while writer.try_wait().unwrap().is_none() {
             drain(stream.as_mut(), &mut units, Duration::from_millis(20));
@@ -170,7 +180,7 @@ fn every_transaction_can_be_gone_back_to() {
         }
         // The first count may be missing where the vacuum of an empty bank is the first commit; the rest is whole.
         counts.insert(0);
-        assert_eq!(counts, (0..=200).collect(), "seed {seed}: a transaction is missing");
+        assert_eq!(counts, (0..=TRANSACTIONS as i64).collect(), "seed {seed}: a transaction is missing");
         for set in &sets {
             let to = dir.path().join("to");
             let target = all[all.partition_point(|(lsn, _)| *lsn <= set.lsn)..].iter().map(|(lsn, _)| *lsn).next();
@@ -178,7 +188,7 @@ fn every_transaction_can_be_gone_back_to() {
             let (count, hash) = prove(&to.join("bank.db"));
             assert_eq!(Some(&hash), hashes.get(&count), "seed {seed}: the commit after the set at {}", set.lsn);
             recover(set, &units, until(Until::Latest), &to).unwrap();
-            assert_eq!(prove(&to.join("bank.db")).0, 200);
+            assert_eq!(prove(&to.join("bank.db")).0, TRANSACTIONS as i64);
             std::fs::remove_dir_all(&to).unwrap();
         }
     }
@@ -351,6 +361,8 @@ fn targets_are_met_exactly_or_refused() {
     assert_eq!(refused(&|units| units[1].unit.branch = BranchId(5)), ErrorKind::Unreachable, "another branch");
     assert_eq!(refused(&|units| units[1].bytes.truncate(100)), ErrorKind::Damaged, "cut short");
     assert_eq!(refused(&|units| units[1].bytes = units[2].bytes.clone()), ErrorKind::Damaged, "mixed up");
+    assert_eq!(refused(&|units| units[2].bytes[32] ^= 1), ErrorKind::Unreachable, "checksums that do not go on");
+    assert_eq!(refused(&|units| units[2].bytes[24] ^= 1), ErrorKind::Unreachable, "another generation");
     let other = |units: &mut Vec<CapturedUnit>| units[0].bytes[12..16].copy_from_slice(&8192u32.to_le_bytes());
     assert!(matches!(refused(&other), ErrorKind::Damaged | ErrorKind::Unreachable), "another page size");
 }

@@ -75,7 +75,11 @@ impl Tiny {
             let restored = fs::read(dir.join(format!("file-{id}"))).unwrap_or_default();
             if restored != *bytes {
                 let at = restored.iter().zip(bytes).position(|(a, b)| a != b);
-                return Some(format!("file {id}: {} bytes of {}, first difference {at:?}", restored.len(), bytes.len()));
+                return Some(format!(
+                    "file {id}: {} bytes of {}, first difference {at:?}",
+                    restored.len(),
+                    bytes.len()
+                ));
             }
         }
         None

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::packer::{PieceFactory, Pieces};
-use super::{Surroundings, new_set, now};
-use crate::catalog::Catalog;
+use crate::catalog::fresh::{now, set_id};
+use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::{CipherId, Compression, PieceKind, SECTION, SetMeta};
@@ -113,7 +113,7 @@ fn store(
 ) -> Result<()> {
     let _writer = wait_for_writing(repository, around)?;
     let began = now();
-    let set = new_set()?;
+    let set = set_id()?;
     let keys = repository.vault().new_set(set)?;
     let factory = PieceFactory {
         medium: repository.medium().clone(),

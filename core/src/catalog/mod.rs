@@ -4,9 +4,13 @@
 //! objects, exactly as they are on the medium (sealed ones stay sealed), so that only new ones have to be fetched.
 //! Throwing that directory away loses nothing.
 
+pub mod around;
 pub mod cache;
+pub mod fresh;
 pub mod index;
 pub mod pieces;
+
+pub use around::{MAX_CHANNELS, Surroundings, check_channels};
 
 use std::collections::BTreeMap;
 

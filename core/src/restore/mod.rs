@@ -8,52 +8,23 @@ mod batch;
 pub mod feed;
 pub mod plan;
 mod read;
+mod request;
 mod target;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::backup::{MAX_CHANNELS, Surroundings};
+use crate::catalog::{Surroundings, check_channels};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::media::repository::Repository;
 use crate::model::{BranchId, Consistency, RecoveryTarget, SetSummary, Until};
 use crate::source::{RecoverRequest, Recovered, Recovery};
 
-pub use plan::{RestorePlan, Totals, plan};
+pub use plan::{RestorePlan, Share, Totals, plan};
+pub use request::RestoreRequest;
 
 use feed::Feed;
 use target::Workplace;
-
-/// What is to be restored, and to where in its history.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RestoreRequest {
-    /// The source, by name or identifier; may be left out when the repository has one only.
-    pub source: Option<String>,
-    /// Start from this set instead of the nearest before the target.
-    pub set: Option<String>,
-    /// Where to stop.
-    pub target: RecoveryTarget,
-    /// Only this tablespace.
-    pub tablespace: Option<String>,
-    /// Streams in parallel, 1 to 255.
-    pub channels: u16,
-    /// New places for tablespaces that lay outside of the source's directory: old location and new.
-    pub map: Vec<(String, PathBuf)>,
-}
-
-impl Default for RestoreRequest {
-    fn default() -> Self {
-        RestoreRequest {
-            source: None,
-            set: None,
-            target: RecoveryTarget::default(),
-            tablespace: None,
-            channels: 2,
-            map: Vec::new(),
-        }
-    }
-}
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -82,9 +53,7 @@ pub fn restore(
     to: &Path,
     around: Surroundings<'_>,
 ) -> Result<RestoreReport> {
-    if !(1..=MAX_CHANNELS).contains(&request.channels) {
-        return Err(Error::new(ErrorKind::Usage, "the number of channels is out of range").remedy("use 1 to 255"));
-    }
+    check_channels(request.channels)?;
     around.step("plan")?;
     let plan = plan::plan(repository, request, around)?;
     let engine = recovery_for(recoveries, &plan)?;
@@ -119,13 +88,14 @@ fn run(
     let Some(engine) = engine else { return Ok(None) };
     around.step("recover")?;
     let mut feed = Feed::new(repository, &plan.log, around.cancel);
+    let target = bounded(&request.target, plan);
     let request = RecoverRequest {
         directory: workplace.path(),
         files: &plan.files,
         from: &plan.start.nodes,
         consistent_from: plan.start.bak_end_lsn,
         branch: &plan.history,
-        target: &request.target,
+        target: &target,
         new_branch: new_branch(plan)?,
         source: plan.start.source,
         highest: plan.highest,
@@ -133,6 +103,16 @@ fn run(
     let recovered = engine.recover(&request, &mut feed).doing(|| "recovering to the target".into())?;
     around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));
     Ok(Some(recovered))
+}
+
+/// The target as the engine gets it. Several nodes' redo does not end at the same LSN, so the latest state is the one up
+/// to which the redo of every node is complete.
+fn bounded(target: &RecoveryTarget, plan: &RestorePlan) -> RecoveryTarget {
+    let mut target = target.clone();
+    if target.until == Until::Latest {
+        target.until = Until::Lsn(plan.reaches);
+    }
+    target
 }
 
 /// The recovery of the plan's engine; none for a tablespace alone, whose database has to recover it.
@@ -160,9 +140,4 @@ fn new_branch(plan: &RestorePlan) -> Result<BranchId> {
             return Ok(branch);
         }
     }
-}
-
-/// Whether a target asks for nothing behind the set's own end.
-pub(crate) fn ends_with_set(target: &RecoveryTarget) -> bool {
-    target.until == Until::SetEnd
 }

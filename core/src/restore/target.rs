@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::backup::new_uuid;
+use crate::catalog::fresh::uuid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileEntry, Tablespace};
 
@@ -29,7 +29,7 @@ impl Workplace {
         };
         refuse_used(&target)?;
         fs::create_dir_all(parent).map_err(failed(parent))?;
-        let hidden = format!(".{}.setpiece-{}", name.to_string_lossy(), new_uuid()?);
+        let hidden = format!(".{}.setpiece-{}", name.to_string_lossy(), uuid()?);
         let path = parent.join(hidden);
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed(&path))?;
         Ok(Workplace { target, path })

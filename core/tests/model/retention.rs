@@ -226,3 +226,19 @@ fn log_goes_with_the_last_set_that_needs_it() {
     log.nodes[0].end_lsn = Lsn(10);
     assert_eq!(plan(&[old, log], Some(1), None, 9).keep[1], (id(9), KeepReason::NewLog));
 }
+
+#[test]
+fn log_of_the_parent_up_to_the_fork_stays() {
+    let mut log = set(9, Level::Full, None, 1);
+    log.scope = Scope::Log;
+    log.nodes.truncate(1);
+    (log.nodes[0].begin_lsn, log.nodes[0].end_lsn) = (Lsn(20), Lsn(40));
+    let (mut taken, newer) = (set(2, Level::Full, None, 2), set(3, Level::Full, None, 5));
+    taken.branch = taken.branch.fork(BranchId(2), Lsn(30), None);
+    assert_eq!(
+        plan(&[taken.clone(), newer.clone(), log.clone()], Some(2), None, 9).keep[0].1,
+        KeepReason::LogFor(id(2))
+    );
+    taken.branch = log.branch.fork(BranchId(2), Lsn(20), None);
+    assert_eq!(plan(&[taken, newer, log], Some(2), None, 9).remove, vec![id(9)]);
+}

@@ -322,3 +322,17 @@ fn windows_end_where_the_slowest_node_ends() {
     assert_eq!((found[0].from, found[0].to, found[0].to_time), (Lsn(10), Lsn(26), Some(Timestamp(260))));
     assert_eq!(found[0].gap.unwrap().missing, LsnSpan { after: Lsn(26), upto: Lsn(35) });
 }
+
+/// The last commit of a unit that the history leaves halfway through belongs to the other branch.
+#[test]
+fn commits_behind_the_fork_prove_nothing() {
+    let mut world = one_set();
+    let history = world.sets[0].branch.fork(BranchId(2), Lsn(15), None);
+    world.sets.push(SetSummary { id: id(1), scope: Scope::Log, branch: history, ..world.sets[0].clone() });
+    let of =
+        |branch, last, unit: LogUnit| LogUnit { branch: BranchId(branch), last_commit: Some(Timestamp(last)), ..unit };
+    world.units = vec![of(1, 900, unit(2, 10, 20)), of(2, 400, unit(1, 15, 18)), of(2, 950, unit(2, 18, 30))];
+    let at = |branch| ask(&world, &target(Until::Time(Timestamp(500)), branch, false), &Scope::Database, None).unwrap();
+    assert_eq!(at(BranchId(1)).reaches, Lsn(20));
+    assert_eq!(at(BranchId(2)).reaches, Lsn(30));
+}

@@ -117,7 +117,7 @@ impl World {
     fn write(&mut self, branch: BranchId, node: NodeId) {
         let fork = self.history(branch).points.last().map_or(0, |point| point.fork.0);
         let last = self.last_write(branch, None, Lsn(u64::MAX)).0.max(fork);
-        let lsn = if branch.0 % 2 == 0 { last + 1 } else { self.highest + 1 };
+        let lsn = if branch.0.is_multiple_of(2) { last + 1 } else { self.highest + 1 };
         self.highest = self.highest.max(lsn);
         let write = Write { lsn: Lsn(lsn), node, time: Timestamp(self.now) };
         self.branches.get_mut(&branch).unwrap().writes.push(write);
