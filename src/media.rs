@@ -103,10 +103,12 @@ pub fn create(url: &str) -> Result<Arc<dyn Medium>> {
 }
 
 fn medium(url: &str, place: &Place) -> Result<Arc<dyn Medium>> {
-    let mut params = PluginParams::default();
-    params.label = without_parms(url);
-    params.location = place.location.clone();
-    params.parms = place.parms.clone();
+    let params = PluginParams {
+        label: without_parms(url),
+        location: place.location.clone(),
+        parms: place.parms.clone(),
+        ..PluginParams::default()
+    };
     Ok(Arc::new(PluginMedium::open(place.plugin.clone(), params)?))
 }
 

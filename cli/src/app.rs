@@ -75,7 +75,8 @@ fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let answer = matches!(error.kind(), ParseError::DisplayHelp | ParseError::DisplayVersion);
     if !answer && args.iter().any(|arg| arg == "--json") {
         let text = error.to_string();
-        let what = text.trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned();
+        let said = text.trim_start_matches("error: ").lines().take_while(|line| !line.starts_with("Usage:"));
+        let what = said.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
         let remedy = "`setpiece help` shows how to call it";
         output::error_document(&ErrorDocument::of(&Error::new(ErrorKind::Usage, what).remedy(remedy)));
         return ExitCode::from(ErrorKind::Usage.exit_code());

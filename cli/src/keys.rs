@@ -21,22 +21,21 @@ const PASSPHRASE_FILE: &str = "SETPIECE_PASSPHRASE_FILE";
 
 /// What opens a repository. Said on the command line it replaces what the environment says.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Keys")]
 pub(crate) struct OpenKeys {
     /// A key file, or a file with a private key [env: SETPIECE_KEY_FILE].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Keys", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// A file with a passphrase [env: SETPIECE_PASSPHRASE_FILE].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Keys", value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// A file with a private key (sps1...).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Keys", value_name = "FILE")]
     pub identity_file: Option<PathBuf>,
     /// Write to this public key (spk1...) and no other: refuse a repository that names more.
-    #[arg(long, value_name = "PUBKEY")]
+    #[arg(long, help_heading = "Keys", value_name = "PUBKEY")]
     pub recipient: Vec<Recipient>,
     /// Insist that the repository is not encrypted.
-    #[arg(long, conflicts_with_all = ["key_file", "passphrase_file", "identity_file", "recipient"])]
+    #[arg(long, help_heading = "Keys", conflicts_with_all = ["key_file", "passphrase_file", "identity_file", "recipient"])]
     pub no_encryption: bool,
 }
 
@@ -75,19 +74,18 @@ impl OpenKeys {
 
 /// Keys that are to open a repository from now on.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Keys")]
 pub(crate) struct InitKeys {
     /// Encrypt; opened by this key file, as `setpiece key new` makes it [env: SETPIECE_KEY_FILE].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Keys", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// Encrypt; opened by the passphrase in this file [env: SETPIECE_PASSPHRASE_FILE].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Keys", value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// Encrypt; opened by the private half of this public key (spk1...). Hosts without a secret can write.
-    #[arg(long, value_name = "PUBKEY")]
+    #[arg(long, help_heading = "Keys", value_name = "PUBKEY")]
     pub recipient: Vec<Recipient>,
     /// Do not encrypt. For ever: a repository keeps its choice.
-    #[arg(long, conflicts_with_all = ["key_file", "passphrase_file", "recipient"])]
+    #[arg(long, help_heading = "Keys", conflicts_with_all = ["key_file", "passphrase_file", "recipient"])]
     pub no_encryption: bool,
 }
 
@@ -106,7 +104,7 @@ impl InitKeys {
         let new = NewKeys {
             new_key_file: self.key_file.clone().or(from_environment.key_file),
             new_passphrase_file: self.passphrase_file.clone().or(from_environment.passphrase_file),
-            recipient: self.recipient.clone(),
+            new_recipient: self.recipient.clone(),
             label: None,
         };
         new.slots(console)
@@ -115,19 +113,18 @@ impl InitKeys {
 
 /// Keys that are added to a repository.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "New keys")]
 pub(crate) struct NewKeys {
     /// A key file that shall open the repository.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "New keys", value_name = "FILE")]
     pub new_key_file: Option<PathBuf>,
     /// A file with a passphrase that shall open the repository.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "New keys", value_name = "FILE")]
     pub new_passphrase_file: Option<PathBuf>,
     /// A public key (spk1...) whose private half shall open the repository.
-    #[arg(long, value_name = "PUBKEY")]
-    pub recipient: Vec<Recipient>,
+    #[arg(long, help_heading = "New keys", value_name = "PUBKEY")]
+    pub new_recipient: Vec<Recipient>,
     /// What to call the key in lists [default: the name of its file].
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, help_heading = "New keys", value_name = "TEXT")]
     pub label: Option<String>,
 }
 
@@ -143,7 +140,7 @@ impl NewKeys {
             let passphrase = passphrase(path, console)?;
             slots.push(SlotRequest::Passphrase { label: label(path), passphrase, cost: Argon2Cost::default() });
         }
-        for recipient in &self.recipient {
+        for recipient in &self.new_recipient {
             let label = self.label.clone().unwrap_or_else(|| "recipient".into());
             slots.push(SlotRequest::Recipient { label, recipient: *recipient });
         }

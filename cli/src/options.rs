@@ -36,10 +36,10 @@ impl RepoOptions {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CacheOptions {
     /// Where copies of metadata are kept [default: $XDG_CACHE_HOME/setpiece or ~/.cache/setpiece].
-    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache", help_heading = "Copies of metadata")]
     pub cache_dir: Option<PathBuf>,
     /// Keep no copies of metadata.
-    #[arg(long)]
+    #[arg(long, help_heading = "Copies of metadata")]
     pub no_cache: bool,
 }
 

@@ -26,9 +26,12 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Verb {
     New(NewOptions),
+    /// List the keys that open a repository.
     List(RepoOptions),
     Add(AddOptions),
     Remove(RemoveOptions),
+    /// Give the repository a new key that only the keys named here and its recipients open, and wrap the keys of all
+    /// sets anew.
     Rotate(AddOptions),
 }
 
@@ -43,8 +46,7 @@ struct NewOptions {
     x25519: bool,
 }
 
-/// Let one more key open the repository; or, by `rotate`, give the repository a new key that only the keys named here
-/// and the recipients it has open, and wrap the keys of all sets anew.
+/// Let one more key open the repository.
 #[derive(Debug, Args)]
 struct AddOptions {
     #[command(flatten)]
