@@ -48,12 +48,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The catalog knows to which moments recovery is possible.
     for window in setpiece.catalog()?.windows(source.info()?.id) {
-        println!("recovery is possible from {} to {:?}", window.from_time, window.to_time);
+        println!("recovery is possible from LSN {} ({}) to LSN {}", window.from, window.from_time, window.to);
     }
     let mut request = RestoreRequest::default();
     request.target = RecoveryTarget { until: Until::Time(moment), ..RecoveryTarget::default() };
     let report = setpiece.restore(&request, &dir.path().join("before"))?;
-    println!("recovered to {moment}: {:?}", report.recovered);
+    if let Some(recovered) = &report.recovered {
+        println!("recovered to {moment}: LSN {}, goes on as branch {}", recovered.lsn, recovered.branch);
+    }
     assert_eq!(rows(&dir.path().join("before/app.db"))?, 10);
 
     // And to the end of what was captured, mistake and all.

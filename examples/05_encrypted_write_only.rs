@@ -12,7 +12,9 @@ use setpiece::{ErrorKind, Setpiece, source};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let app = rusqlite::Connection::open(dir.path().join("app.db"))?;
-    app.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE secrets (x); INSERT INTO secrets VALUES ('swordfish');")?;
+    app.execute_batch(
+        "PRAGMA journal_mode = wal; CREATE TABLE secrets (x); INSERT INTO secrets VALUES ('swordfish');",
+    )?;
     let repository = format!("disk:{}/repo", dir.path().display());
 
     // In a safe place: a pair of keys. The public one makes the repository.

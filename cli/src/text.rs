@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use setpiece::model::{SetId, Timestamp};
 
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -42,13 +42,33 @@ pub(crate) fn count(number: u64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Columns whose values are numbers.
+const NUMBERS: [&str; 12] = [
+    "RAW",
+    "STORED",
+    "LSN",
+    "SIZE",
+    "BYTES",
+    "PAGES",
+    "FRAMES",
+    "PAGE",
+    "BEGIN LSN",
+    "BEGIN SEQ",
+    "END LSN",
+    "END SEQ",
+];
+
 /// A table without lines between its columns, so that other programs can take it apart too.
 pub(crate) fn table<R: Into<comfy_table::Row>>(header: &[&str], rows: impl IntoIterator<Item = R>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header.iter().copied());
-    for row in rows {
-        table.add_row(row);
+    table.add_rows(rows);
+    for (column, name) in table.column_iter_mut().zip(header) {
+        column.set_padding((0, 2));
+        if NUMBERS.contains(name) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }

@@ -99,11 +99,7 @@ impl Place {
 fn ran(output: Output) -> Ran {
     let text = String::from_utf8(output.stdout).unwrap();
     let document = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"));
-    Ran {
-        code: output.status.code().expect("not killed"),
-        document,
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    Ran { code: output.status.code().expect("not killed"), document, stderr: String::from_utf8(output.stderr).unwrap() }
 }
 
 #[test]
@@ -151,7 +147,8 @@ fn a_repository_wants_to_be_told_how_it_is_keyed() {
     place.fails(&["init", "--repo", "disk:repo", "--recipient", "spk1nonsense"], 2, 1);
     place.fails(&["init", "--repo", "disk:repo", "--no-encryption", "--key-file", "key"], 2, 1);
     place.fails(&["init", "--repo", "disk:repo", "--key-file", "missing"], 1, 9);
-    let empty = place.command(&["init", "--repo", "disk:repo", "--json"]).env("SETPIECE_KEY_FILE", "").output().unwrap();
+    let empty =
+        place.command(&["init", "--repo", "disk:repo", "--json"]).env("SETPIECE_KEY_FILE", "").output().unwrap();
     assert_eq!(ran(empty).code, 2);
     let mut both = place.command(&["init", "--repo", "disk:repo", "--json"]);
     let both = both.env("SETPIECE_KEY_FILE", "a").env("SETPIECE_PASSPHRASE_FILE", "b").output().unwrap();
@@ -311,33 +308,82 @@ fn sets_are_copied_and_the_catalog_is_rebuilt() {
     assert_eq!((rebuilt["sets"].as_u64(), rebuilt["log_sets"].as_u64()), (Some(1), Some(0)));
 }
 
-#[test]
-fn redo_is_captured_and_comes_back_as_files() {
-    let place = Place::keyed();
-    place.backup("full");
-    place.database(5);
-    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+/// Captures redo while `rows` rows are written one by one, and gives the answer.
+fn capture(place: &Place, rows: i64) -> Value {
     let source = place.source();
-    let capture = [&["log", "stream", "--source", &source, "--stop-when-idle", "1"][..], &keyed].concat();
-    let stream = place.command(&capture).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
-    for _ in 0..5 {
-        std::thread::sleep(std::time::Duration::from_millis(150));
+    let args =
+        ["log", "stream", "--repo", "disk:repo", "--key-file", "key", "--stop-when-idle", "1", "--source", &source];
+    let stream = place.command(&args).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
+    for _ in 0..rows {
+        std::thread::sleep(std::time::Duration::from_millis(100));
         place.database(1);
     }
     let captured = ran(stream.wait_with_output().unwrap());
     assert_eq!(captured.code, 0, "{}", captured.document);
     assert!(captured.document["units"].as_u64() > Some(0), "{}", captured.document);
+    captured.document
+}
+
+#[test]
+fn redo_is_captured_and_comes_back_as_files() {
+    let place = Place::keyed();
+    // As long as somebody has the database open, its log stays.
+    let open = rusqlite::Connection::open(place.path("app.db")).unwrap();
+    open.query_row("SELECT count(*) FROM t", (), |_| Ok(())).unwrap();
+    place.backup("full");
+    place.database(5);
+    let captured = capture(&place, 5);
+    assert!(captured["warnings"].as_array().unwrap().is_empty(), "{captured}");
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
     let got = place.ok(&[&["log", "get", "--to", "redo"][..], &keyed].concat());
     let units = got["units"].as_array().unwrap();
-    assert!(!units.is_empty());
+    assert!(!units.is_empty() && got["gaps"].as_array().unwrap().is_empty(), "{got}");
     for unit in units {
         let file = place.path("redo").join(unit["file"].as_str().unwrap());
         assert_eq!(std::fs::metadata(file).unwrap().len(), unit["bytes"].as_u64().unwrap());
     }
     place.fails(&[&["log", "get", "--to", "redo"][..], &keyed].concat(), 1, 5);
     place.fails(&[&["log", "get", "--to", "none", "--from-time", "2100-01-01T00:00:00Z"][..], &keyed].concat(), 1, 4);
-    place.ok(&[&["restore", "--to", "back"][..], &keyed].concat());
+    let restored = place.ok(&[&["restore", "--to", "back"][..], &keyed].concat());
     assert_eq!(place.rows("back"), 60);
+    assert!(restored["warnings"].as_array().unwrap().is_empty(), "{restored}");
+    let first = units[0]["first_commit"].as_str().unwrap();
+    place.ok(&[&["restore", "--to", "begin", "--exclusive", "--until-time", first][..], &keyed].concat());
+    assert_eq!(place.rows("begin"), 50);
+    place.fails(&[&["restore", "--to", "never", "--until-time", "2100-01-01T00:00:00Z"][..], &keyed].concat(), 1, 13);
+}
+
+#[test]
+fn a_gap_in_the_redo_is_told_wherever_it_matters() {
+    let place = Place::keyed();
+    place.backup("full");
+    // The last user of the database closes it: SQLite throws its log away, and with it what nobody captured.
+    place.database(5);
+    capture(&place, 3);
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let listed = place.ok(&[&["sets"][..], &keyed].concat());
+    assert!(listed["sources"][0]["windows"][0]["gap"].is_object(), "{listed}");
+    let restored = place.ok(&[&["restore", "--to", "back"][..], &keyed].concat());
+    assert_eq!(place.rows("back"), 50);
+    assert!(restored["warnings"][0].as_str().unwrap().contains("missing"), "{restored}");
+}
+
+#[test]
+fn an_interrupted_backup_leaves_nothing() {
+    let place = Place::keyed();
+    let args =
+        ["backup", "--repo", "disk:repo", "--key-file", "key", "--source", "sqlite:app.db", "--pause-at", "publish"];
+    let mut child = place.command(&args).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut stderr, &mut said).unwrap();
+    assert_eq!(said, "paused at publish\n");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let ended = ran(child.wait_with_output().unwrap());
+    assert_eq!((ended.code, ended.document["error"]["code"].as_u64()), (1, Some(11)), "{}", ended.document);
+    let listed = place.ok(&["sets", "--repo", "disk:repo", "--key-file", "key"]);
+    assert_eq!((listed["sets"].as_array().unwrap().len(), listed["orphans"].as_array().unwrap().len()), (0, 0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::request::RestoreRequest;
 use crate::catalog::index::{ChainIndex, LiveFrame, SectionMap, sections};
 use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::events::Event;
 use crate::format::{PieceKind, SetMeta};
 use crate::media::repository::Repository;
 use crate::model::start::{StartRequest, choose_start};
@@ -100,6 +101,10 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
     let asked = StartRequest { source, scope: &scope, target: &request.target, set };
     let start = choose_start(&asked, &catalog.summaries(), &usable, &units)?;
+    if let Some(gap) = start.gap {
+        let text = format!("{gap}; recovery ends before that, at LSN {}", start.reaches);
+        around.observer.event(&Event::Warning { text });
+    }
     let archived: Vec<LogUnit> =
         start.logs.iter().flat_map(|log| log.units.iter().map(|unit| (*unit).clone())).collect();
     let index = ChainIndex::open(repository, &start.chain, false).doing(|| "opening the chain".into())?;
