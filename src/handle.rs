@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use setpiece_core::Result;
 use setpiece_core::backup::log::{StreamOptions, StreamReport};
 use setpiece_core::backup::{BackupOptions, BackupReport, Surroundings, new_repository_id};
 use setpiece_core::catalog::Catalog;
@@ -19,6 +18,7 @@ use setpiece_core::retain::{ExpireReport, Removed};
 use setpiece_core::source::{Recovery, Source};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
+use setpiece_core::{ErrorKind, Result};
 
 use crate::{engines, media};
 
@@ -59,7 +59,11 @@ impl Setpiece {
     /// [`NotFound`](crate::ErrorKind::NotFound) where there is none, [`Key`](crate::ErrorKind::Key) when the secrets do
     /// not fit.
     pub fn open(url: &str, secrets: &[Secret]) -> Result<Self> {
-        Setpiece::open_on(media::open(url)?, secrets)
+        let medium = media::open(url).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.remedy("make a repository with `setpiece init`, or correct the path"),
+            _ => error,
+        })?;
+        Setpiece::open_on(medium, secrets)
     }
 
     /// As [`Setpiece::open`], on a medium that is open already.

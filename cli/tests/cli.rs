@@ -422,3 +422,22 @@ fn the_demo_proves_what_it_says() {
     assert!(place.path("stage/recovered/app.db").exists());
     place.fails(&["demo", "--dir", "stage"], 1, 16);
 }
+
+#[test]
+fn a_host_writes_what_it_cannot_read() {
+    let place = Place::new();
+    place.database(20);
+    let pair = place.ok(&["key", "new", "--out", "identity", "--x25519"]);
+    let stranger = place.ok(&["key", "new", "--out", "other", "--x25519"]);
+    let public = pair["public_key"].as_str().unwrap();
+    place.ok(&["init", "--repo", "disk:repo", "--recipient", public]);
+    let backup = ["backup", "--repo", "disk:repo", "--source", "sqlite:app.db"];
+    place.ok(&[&backup[..], &["--recipient", public]].concat());
+    let wrong = stranger["public_key"].as_str().unwrap();
+    place.fails(&[&backup[..], &["--recipient", wrong]].concat(), 1, 9);
+    place.fails(&["restore", "--repo", "disk:repo", "--to", "stolen"], 1, 9);
+    place.fails(&["restore", "--repo", "disk:repo", "--identity-file", "other", "--to", "stolen"], 1, 9);
+    assert!(!place.path("stolen").exists());
+    place.ok(&["restore", "--repo", "disk:repo", "--identity-file", "identity", "--to", "back"]);
+    assert_eq!(place.rows("back"), 20);
+}

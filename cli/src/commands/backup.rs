@@ -126,9 +126,9 @@ fn in_words(report: &BackupReport, took: Duration) -> String {
         text += &format!("  {decision}\n");
     }
     text += &format!(
-        "  {} of {} read, {} of them new; {} stored in {}\n",
-        text::count(report.pages, "page"),
+        "  {} read; {} taken, {} with redo; {} stored in {}\n",
         text::bytes(report.read_bytes),
+        text::count(report.pages, "page"),
         text::bytes(report.raw_bytes),
         text::bytes(report.stored_bytes),
         text::count(report.pieces.into(), "piece"),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use setpiece::format::{PieceInfo, PieceKind, SetMeta};
+use setpiece::format::{Compression, PieceInfo, PieceKind, SetMeta};
 use setpiece::model::{FileEntry, FileKind, SourceId, TablespaceKind, Tracking};
 use setpiece::source::{NamedPosition, SourceInfo};
 use setpiece::{Error, ErrorKind, Result};
@@ -295,13 +295,21 @@ fn facts(meta: &SetMeta, state: &str) -> String {
         ("branch", set.branch.current.to_string()),
         ("began", set.began.to_string()),
         ("ended", set.ended.to_string()),
-        ("compression", meta.compression.to_string()),
+        ("compression", compression(meta.compression)),
         ("encryption", meta.cipher.to_string()),
         ("raw", text::bytes(meta.raw_bytes)),
         ("stored", format!("{}, {}", text::bytes(meta.stored_bytes), text::count(meta.channels.into(), "channel"))),
         ("written by", meta.tool.clone()),
     ];
     facts.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
+}
+
+fn compression(how: Compression) -> String {
+    match how {
+        Compression::None => "none".into(),
+        Compression::Fast => "lz4".into(),
+        Compression::Zstd(level) => format!("zstd, level {level}"),
+    }
 }
 
 fn nodes(set: &SetDocument) -> String {
