@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     app.execute_batch("DELETE FROM events; INSERT INTO events VALUES (-1);")?;
     std::thread::sleep(Duration::from_secs(1));
     cancel.cancel();
-    let captured = capture.join().expect("the thread of the capture")?;
+    let captured = capture.join().map_err(|_| "the capture panicked")??;
     println!("{} units of redo captured, up to LSN {}", captured.units, captured.upto);
 
     // The catalog knows to which moments recovery is possible.

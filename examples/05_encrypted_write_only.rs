@@ -29,12 +29,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = source::open(&format!("sqlite:{}/app.db", dir.path().display()))?;
     host.backup(&*source, &BackupOptions::default())?;
     let refused = host.restore(&RestoreRequest::default(), &dir.path().join("stolen"));
-    assert_eq!(refused.expect_err("the host cannot read").kind(), ErrorKind::Key);
+    assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::Key));
     assert!(!dir.path().join("stolen").exists());
 
     // Somebody with another key gets nowhere either.
     let stranger = Setpiece::open(&repository, &[Secret::Identity(Identity::generate()?)]);
-    assert_eq!(stranger.map(|_| ()).expect_err("a wrong key").kind(), ErrorKind::Key);
+    assert_eq!(stranger.err().map(|error| error.kind()), Some(ErrorKind::Key));
 
     // In the safe place again: the private key brings the database back.
     let safe = Setpiece::open(&repository, &[Secret::Identity(identity)])?;

@@ -60,7 +60,7 @@ impl From<&Content> for ContentDocument {
 /// Runs the demo. Fails when what comes back differs in anything.
 pub(crate) fn run(dir: Option<PathBuf>, keep: bool, console: &Console) -> Result<Answer> {
     let began = Instant::now();
-    let place = Place::make(dir, keep)?;
+    let mut place = Place::make(dir, keep)?;
     let mut scene = Scene::set(&place.path, console)?;
     let outcome = play(&mut scene)?;
     let seconds = began.elapsed();
@@ -81,6 +81,7 @@ pub(crate) fn run(dir: Option<PathBuf>, keep: bool, console: &Console) -> Result
         seconds: seconds.as_secs_f64(),
     };
     if !proven {
+        place.keep();
         return Err(Error::new(ErrorKind::Internal, "what came back is not what was there")
             .on(place.path.display().to_string())
             .because(format!(
@@ -232,6 +233,11 @@ impl Place {
 
     fn kept(&self) -> bool {
         self.temporary.is_none()
+    }
+
+    /// Leaves everything there after all.
+    fn keep(&mut self) {
+        drop(self.temporary.take().map(tempfile::TempDir::keep));
     }
 
     /// Removes what is not to be kept. What cannot be removed is in the system's temporary directory anyway.

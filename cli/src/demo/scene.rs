@@ -91,6 +91,7 @@ impl<'c> Scene<'c> {
         let took = began.elapsed();
         let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         if !output.status.success() {
+            self.console.cancel.check()?;
             let why = document.pointer("/error/message").and_then(Value::as_str).map(str::to_owned);
             let why = why.unwrap_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned());
             return Err(failed(&command, &why));
