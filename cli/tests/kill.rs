@@ -89,7 +89,11 @@ fn walk(dir: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { names.extend(walk(&path)) } else { names.push(path.file_name().unwrap().to_string_lossy().into_owned()) }
+        if path.is_dir() {
+            names.extend(walk(&path))
+        } else {
+            names.push(path.file_name().unwrap().to_string_lossy().into_owned())
+        }
     }
     names
 }

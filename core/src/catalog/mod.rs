@@ -113,7 +113,7 @@ impl Catalog {
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sets.
     pub fn find(&self, word: &str) -> Result<&SetRecord> {
         if word == "latest" {
-            let newest = self.records.values().filter(|record| record.summary.scope != Scope::Log).next_back();
+            let newest = self.records.values().rfind(|record| record.summary.scope != Scope::Log);
             return newest.ok_or_else(|| no_such_set(word));
         }
         let fits = |record: &&SetRecord| {

@@ -106,13 +106,18 @@ fn run(
 }
 
 /// The target as the engine gets it. Several nodes' redo does not end at the same LSN, so the latest state is the one up
-/// to which the redo of every node is complete.
+/// to which the redo of every node is complete. Behind the last redo nothing was written, so a target there is the state
+/// at its end.
 fn bounded(target: &RecoveryTarget, plan: &RestorePlan) -> RecoveryTarget {
     let mut target = target.clone();
     if target.until == Until::Latest {
         target.until = Until::Lsn(plan.reaches);
     }
-    target
+    let last = plan.log.iter().map(|(_, unit)| unit.span.upto).max().unwrap_or_default().max(plan.start.bak_end_lsn);
+    match target.until {
+        Until::Lsn(lsn) if lsn > last => RecoveryTarget { until: Until::Lsn(last), exclusive: false, ..target },
+        _ => target,
+    }
 }
 
 /// The recovery of the plan's engine; none for a tablespace alone, whose database has to recover it.
