@@ -89,18 +89,19 @@ fn run(
     around.step("recover")?;
     let mut feed = Feed::new(repository, &plan.log, around.cancel);
     let target = bounded(&request.target, plan);
-    let request = RecoverRequest {
+    let recovery = RecoverRequest {
         directory: workplace.path(),
         files: &plan.files,
         from: &plan.start.nodes,
         consistent_from: plan.start.bak_end_lsn,
+        complete_upto: if request.ends_with_set() { plan.start.bak_end_lsn } else { plan.reaches },
         branch: &plan.history,
         target: &target,
         new_branch: new_branch(plan)?,
         source: plan.start.source,
         highest: plan.highest,
     };
-    let recovered = engine.recover(&request, &mut feed).doing(|| "recovering to the target".into())?;
+    let recovered = engine.recover(&recovery, &mut feed).doing(|| "recovering to the target".into())?;
     around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));
     Ok(Some(recovered))
 }

@@ -146,7 +146,7 @@ fn name(unit: &LogUnit) -> String {
 
 /// The LSN of the state wanted.
 fn stop_at(request: &RecoverRequest<'_>, redo: &Redo, closed_at: Option<Timestamp>) -> Result<Lsn> {
-    let complete = redo.complete(request.consistent_from);
+    let complete = redo.complete(request.consistent_from.max(request.complete_upto));
     let last_time = redo.transactions.iter().map(|ptx| ptx.time).max().max(closed_at);
     let exclusive = request.target.exclusive;
     let beyond = |what: String| {
