@@ -67,8 +67,7 @@ fn units() -> Vec<(LogUnit, Vec<u8>)> {
         first_commit: rich.then_some(Timestamp(1_700_000_000_000_000)),
         last_commit: rich.then_some(Timestamp(1_700_000_001_000_000)),
         len: len as u64,
-        changes: rich
-            .then(|| vec![FileChanges { file: FileId(1), pages: [PageRun::new(3, 2)].into_iter().collect() }]),
+        changes: rich.then(|| vec![FileChanges { file: FileId(1), pages: [PageRun::new(3, 2)].into_iter().collect() }]),
         name: rich.then(|| "unit-1".into()),
     };
     let bytes = |seq: usize, len: usize| (0..len).map(|at| (at / 1000 + seq) as u8).collect();
