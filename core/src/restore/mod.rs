@@ -85,6 +85,7 @@ fn run(
     around.observer.event(&Event::Started { operation: "restore", total_bytes: plan.totals.write_bytes });
     around.step("pages")?;
     read::pages(repository, plan, request, workplace, around)?;
+    plan.key_files.iter().try_for_each(|copy| workplace.key_file(copy))?;
     let Some(engine) = engine else { return Ok(None) };
     around.step("recover")?;
     let mut feed = Feed::new(repository, &plan.log, around.cancel);

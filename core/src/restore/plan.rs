@@ -10,7 +10,7 @@ use crate::catalog::index::{ChainIndex, LiveFrame, SectionMap, sections};
 use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::format::{PieceKind, SetMeta};
+use crate::format::{KeyFileCopy, PieceKind, SetMeta};
 use crate::media::repository::Repository;
 use crate::model::start::{StartRequest, choose_start};
 use crate::model::{
@@ -71,6 +71,8 @@ pub struct RestorePlan {
     pub tablespaces: Vec<Tablespace>,
     /// The tablespace that is restored alone.
     pub tablespace: Option<String>,
+    /// Key files of the source that the set carries, restored with it.
+    pub key_files: Vec<KeyFileCopy>,
     /// The redo to apply: the unit and the set that holds it, in order.
     pub log: Vec<(SetId, LogUnit)>,
     /// How far the redo on record reaches.
@@ -119,6 +121,7 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
         files,
         tablespaces,
         tablespace: request.tablespace.clone(),
+        key_files: if request.tablespace.is_some() { Vec::new() } else { index.newest()?.meta.key_files.clone() },
         log,
         reaches: start.reaches,
         shares: Vec::new(),
