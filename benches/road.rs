@@ -10,6 +10,7 @@
     clippy::print_stdout,
     clippy::panic,
     missing_docs,
+    unreachable_pub,
     reason = "a benchmark"
 )]
 

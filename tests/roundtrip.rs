@@ -9,9 +9,9 @@ use common::tiny::{Tiny, TinyRecovery};
 use common::{init, open, quiet, take};
 use setpiece_core::ErrorKind;
 use setpiece_core::catalog::Catalog;
-use setpiece_core::format::Compression;
+use setpiece_core::format::{Compression, KeyFileCopy};
 use setpiece_core::media::memory::MemoryMedium;
-use setpiece_core::model::Level;
+use setpiece_core::model::{Level, RelPath};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestoreRequest, plan, restore};
 use setpiece_core::retain::remove;
@@ -137,4 +137,40 @@ fn two_writers_of_one_source_are_not_let_in() {
     let error = take(&repository, &tiny, Level::Full, |_| {}).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Locked);
     assert!(error.to_string().contains("wait for it or stop it"), "{error}");
+}
+
+#[test]
+fn parameters_and_key_files_travel_with_the_set() {
+    let repository = init(Arc::new(MemoryMedium::new()), true).unwrap();
+    let tiny = Tiny::new(8);
+    let copy =
+        KeyFileCopy { path: RelPath::new("keys/service.prikey").unwrap(), bytes: b"secret of the engine".to_vec() };
+    let report = take(&repository, &tiny, Level::Full, |options| options.key_files = vec![copy]).unwrap();
+    let meta = repository.open_set(report.summary.id).unwrap().meta;
+    assert!(meta.parameters.iter().any(|parameter| parameter.name == "page_size" && parameter.value == "512"));
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("db");
+    restore(&repository, &[&TinyRecovery], &RestoreRequest::default(), &to, quiet(&Cancel::new())).unwrap();
+    assert_eq!(std::fs::read(to.join("keys/service.prikey")).unwrap(), b"secret of the engine");
+}
+
+#[test]
+fn pieces_are_bounded_and_channels_write_their_own() {
+    let medium = Arc::new(MemoryMedium::new());
+    let repository = init(medium.clone(), true).unwrap();
+    let tiny = Tiny::new(60_000);
+    let report = take(&repository, &tiny, Level::Full, |options| {
+        options.compression = Compression::None;
+        options.max_piece_size = setpiece_core::backup::MIN_PIECE_SIZE;
+        options.channels = 3;
+    })
+    .unwrap();
+    assert!(report.pieces >= 3, "{}", report.pieces);
+    for (name, bytes) in medium.objects() {
+        assert!(bytes.len() as u64 <= setpiece_core::backup::MIN_PIECE_SIZE, "{name} has {} bytes", bytes.len());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("db");
+    restore(&repository, &[&TinyRecovery], &RestoreRequest::default(), &to, quiet(&Cancel::new())).unwrap();
+    assert_eq!(tiny.difference(&to), None);
 }

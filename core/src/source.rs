@@ -287,6 +287,8 @@ pub struct RecoverRequest<'a> {
     pub from: &'a [NodeRange],
     /// What is restored is consistent from here on.
     pub consistent_from: Lsn,
+    /// The redo that is handed over is all that any node wrote up to here: a node without redo there was idle.
+    pub complete_upto: Lsn,
     /// The history of the branch that the set and the log belong to.
     pub branch: &'a BranchHistory,
     /// Where to stop. A target without a branch and with `Until::SetEnd` means `consistent_from`.

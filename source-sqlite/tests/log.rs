@@ -74,6 +74,7 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
         files: &base.files,
         from: &base.nodes,
         consistent_from: base.lsn,
+        complete_upto: units.last().map_or(base.lsn, |last| last.unit.span.upto),
         branch: &base.branch,
         target: &target,
         new_branch: BranchId(77),

@@ -1,5 +1,5 @@
 //! What the integration tests share: a tiny source, a medium that fails, and a repository in one line.
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses a part")]
 
 pub mod faulty;
 pub mod tiny;

@@ -73,7 +73,7 @@ impl Catalog {
             }
         }
         if let Some(cache) = cache {
-            cache.keep_only(&|set| catalog.records.contains_key(&set))?;
+            note(cache.keep_only(&|set| catalog.records.contains_key(&set)));
         }
         Ok(catalog)
     }
@@ -113,7 +113,7 @@ impl Catalog {
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sets.
     pub fn find(&self, word: &str) -> Result<&SetRecord> {
         if word == "latest" {
-            let newest = self.records.values().filter(|record| record.summary.scope != Scope::Log).next_back();
+            let newest = self.records.values().rfind(|record| record.summary.scope != Scope::Log);
             return newest.ok_or_else(|| no_such_set(word));
         }
         let fits = |record: &&SetRecord| {
@@ -230,6 +230,13 @@ fn no_such_set(word: &str) -> Error {
     Error::new(ErrorKind::NotFound, "no such set").on(word).remedy("look at `setpiece sets`")
 }
 
+/// Copies make things faster; what goes wrong with them is no failure of the operation.
+fn note(kept: Result<()>) {
+    if let Err(error) = kept {
+        tracing::warn!(%error, "the local copies of metadata cannot be kept");
+    }
+}
+
 /// Whether an error is about one set only, so that the others can still be used.
 fn stands_for_itself(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Key)
@@ -249,7 +256,7 @@ fn read_record(repository: &Repository, cache: Option<&Cache>, set: SetId, objec
         (decoded, _) => decoded?,
     };
     if let (Some(cache), None) = (cache, &cached) {
-        cache.put(set, &bytes)?;
+        note(cache.put(set, &bytes));
     }
     Ok(record(meta.meta, objects))
 }

@@ -85,34 +85,41 @@ fn run(
     around.observer.event(&Event::Started { operation: "restore", total_bytes: plan.totals.write_bytes });
     around.step("pages")?;
     read::pages(repository, plan, request, workplace, around)?;
+    plan.key_files.iter().try_for_each(|copy| workplace.key_file(copy))?;
     let Some(engine) = engine else { return Ok(None) };
     around.step("recover")?;
     let mut feed = Feed::new(repository, &plan.log, around.cancel);
     let target = bounded(&request.target, plan);
-    let request = RecoverRequest {
+    let recovery = RecoverRequest {
         directory: workplace.path(),
         files: &plan.files,
         from: &plan.start.nodes,
         consistent_from: plan.start.bak_end_lsn,
+        complete_upto: if request.ends_with_set() { plan.start.bak_end_lsn } else { plan.reaches },
         branch: &plan.history,
         target: &target,
         new_branch: new_branch(plan)?,
         source: plan.start.source,
         highest: plan.highest,
     };
-    let recovered = engine.recover(&request, &mut feed).doing(|| "recovering to the target".into())?;
+    let recovered = engine.recover(&recovery, &mut feed).doing(|| "recovering to the target".into())?;
     around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));
     Ok(Some(recovered))
 }
 
 /// The target as the engine gets it. Several nodes' redo does not end at the same LSN, so the latest state is the one up
-/// to which the redo of every node is complete.
+/// to which the redo of every node is complete. Behind the last redo nothing was written, so a target there is the state
+/// at its end.
 fn bounded(target: &RecoveryTarget, plan: &RestorePlan) -> RecoveryTarget {
     let mut target = target.clone();
     if target.until == Until::Latest {
         target.until = Until::Lsn(plan.reaches);
     }
-    target
+    let last = plan.log.iter().map(|(_, unit)| unit.span.upto).max().unwrap_or_default().max(plan.start.bak_end_lsn);
+    match target.until {
+        Until::Lsn(lsn) if lsn > last => RecoveryTarget { until: Until::Lsn(last), exclusive: false, ..target },
+        _ => target,
+    }
 }
 
 /// The recovery of the plan's engine; none for a tablespace alone, whose database has to recover it.

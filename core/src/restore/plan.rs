@@ -9,7 +9,8 @@ use super::request::RestoreRequest;
 use crate::catalog::index::{ChainIndex, LiveFrame, SectionMap, sections};
 use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::{PieceKind, SetMeta};
+use crate::events::Event;
+use crate::format::{KeyFileCopy, PieceKind, SetMeta};
 use crate::media::repository::Repository;
 use crate::model::start::{StartRequest, choose_start};
 use crate::model::{
@@ -70,6 +71,8 @@ pub struct RestorePlan {
     pub tablespaces: Vec<Tablespace>,
     /// The tablespace that is restored alone.
     pub tablespace: Option<String>,
+    /// Key files of the source that the set carries, restored with it.
+    pub key_files: Vec<KeyFileCopy>,
     /// The redo to apply: the unit and the set that holds it, in order.
     pub log: Vec<(SetId, LogUnit)>,
     /// How far the redo on record reaches.
@@ -100,6 +103,10 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
     let asked = StartRequest { source, scope: &scope, target: &request.target, set };
     let start = choose_start(&asked, &catalog.summaries(), &usable, &units)?;
+    if let Some(gap) = start.gap {
+        let text = format!("{gap}; recovery ends before that, at LSN {}", start.reaches);
+        around.observer.event(&Event::Warning { text });
+    }
     let archived: Vec<LogUnit> =
         start.logs.iter().flat_map(|log| log.units.iter().map(|unit| (*unit).clone())).collect();
     let index = ChainIndex::open(repository, &start.chain, false).doing(|| "opening the chain".into())?;
@@ -114,6 +121,7 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
         files,
         tablespaces,
         tablespace: request.tablespace.clone(),
+        key_files: if request.tablespace.is_some() { Vec::new() } else { index.newest()?.meta.key_files.clone() },
         log,
         reaches: start.reaches,
         shares: Vec::new(),

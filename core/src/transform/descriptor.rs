@@ -5,7 +5,7 @@ use sha2::Sha256;
 
 use super::derive::{DESCRIPTOR_MAC, EPOCH_SLOT, KEY_FILE_SLOT, derive};
 use super::secret::{KeyFile, Passphrase, Recipient, RepoKey, Secret, random};
-use super::wrap::{stretch, unwrap, unwrap_with, wrap, wrap_to};
+use super::wrap::{epoch_identity, stretch, unwrap, unwrap_with, wrap, wrap_to};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::limits::MAX_SLOTS;
 use crate::format::{Argon2Cost, CipherId, Epoch, RepoDescriptor, Slot, SlotKind, cbor};
@@ -97,7 +97,7 @@ pub(super) fn new_epoch(repo: RepoId, id: u32, next_slot: u32, slots: &[SlotRequ
     let numbered = (next_slot..).zip(slots);
     let made = numbered.map(|(slot, request)| make_slot(repo, id, slot, &key, request)).collect::<Result<Vec<_>>>()?;
     let after = next_slot.saturating_add(u32::try_from(slots.len()).unwrap_or(u32::MAX));
-    let public = super::vault::epoch_identity(&key)?.recipient().0;
+    let public = epoch_identity(&key)?.recipient().0;
     Ok((Epoch { id, slots: made, public }, key, after))
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::derive::{EPOCH_IDENTITY, EPOCH_SLOT, EPOCH_WRAP, derive};
+use super::derive::{EPOCH_SLOT, EPOCH_WRAP, derive};
 use super::descriptor::{mac_of, slot_bound, unwrap_slot};
 use super::secret::{DataKey, Identity, Recipient, RepoKey, Secret, random};
-use super::wrap::{unwrap, unwrap_with, wrap, wrap_to};
+use super::wrap::{epoch_identity, unwrap, unwrap_with, wrap, wrap_to};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Epoch, KeyWrap, RepoDescriptor, SetKeys, SlotKind, WrapKind};
 use crate::model::SetId;
@@ -229,11 +229,6 @@ impl Vault {
     pub fn rewrap(&self, set: SetId, keys: &SetKeys) -> Result<SetKeys> {
         self.wrap_set(set, &self.open_set(set, keys)?, keys.generation.saturating_add(1))
     }
-}
-
-/// The pair to whose public half hosts without secrets write.
-pub(super) fn epoch_identity(key: &RepoKey) -> Result<Identity> {
-    derive(key.as_bytes(), &[], EPOCH_IDENTITY, &[]).map(|bytes| Identity::from_bytes(*bytes))
 }
 
 fn open_epoch(descriptor: &RepoDescriptor, epoch: &Epoch, secret: &Secret) -> Result<Option<RepoKey>> {

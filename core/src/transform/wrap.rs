@@ -7,8 +7,8 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
 use super::aead::{NONCE_LEN, TAG_LEN, new_aead};
-use super::derive::{X25519_WRAP, derive};
-use super::secret::{Identity, KEY_LEN};
+use super::derive::{EPOCH_IDENTITY, X25519_WRAP, derive};
+use super::secret::{Identity, KEY_LEN, RepoKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Argon2Cost;
 use crate::format::keys::WRAPPED_LEN;
@@ -72,6 +72,14 @@ fn agreed(own: &Identity, other: &[u8; 32], ephemeral: &[u8; 32], public: &[u8; 
         .agree(other)
         .ok_or_else(|| Error::new(ErrorKind::Key, "a public key is not one that can be agreed on a secret with"))?;
     derive(&shared, ephemeral, X25519_WRAP, public)
+}
+
+/// The pair to whose public half hosts without secrets write.
+///
+/// # Errors
+/// As [`derive`].
+pub fn epoch_identity(key: &RepoKey) -> Result<Identity> {
+    derive(key.as_bytes(), &[], EPOCH_IDENTITY, &[]).map(|bytes| Identity::from_bytes(*bytes))
 }
 
 /// The key made of a passphrase. Takes as long and as much memory as `cost` says.

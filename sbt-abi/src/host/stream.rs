@@ -64,6 +64,26 @@ impl Writer {
         done
     }
 
+    /// Tries to open a second writer on the session, which the plugin has to refuse. For the conformance suite.
+    ///
+    /// # Errors
+    /// What the plugin reports.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn second(&mut self, name: &str) -> Result<()> {
+        let mut out = std::ptr::null_mut();
+        let plugin = self.session.plugin().clone();
+        let (session, text) = (self.session.raw_handle(), super::table::raw_str(name));
+        // SAFETY: the session is open and this thread's; `out` outlives the call.
+        plugin.call("create", Some(name), |error| unsafe {
+            (plugin.verbs().create)(session, text, &raw mut out, error)
+        })?;
+        if let Some(writer) = NonNull::new(out) {
+            // SAFETY: the plugin gave the handle a moment ago, and this is its last call.
+            plugin.call("abort", Some(name), |error| unsafe { (plugin.verbs().abort)(writer.as_ptr(), error) })?;
+        }
+        Ok(())
+    }
+
     /// Makes the object durable and visible: the only road to success. Gives the session back.
     ///
     /// # Errors
