@@ -27,7 +27,7 @@ fn ok(dir: &Path, verb: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-fn backup<'a>(level: &'a str) -> Vec<&'a str> {
+fn backup(level: &str) -> Vec<&str> {
     let mut args = vec!["backup", "--source", "sqlite:app.db", "--level", level, "--compress", "fast"];
     args.extend(KEYS);
     args

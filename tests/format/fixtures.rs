@@ -54,7 +54,7 @@ fn make(dir: &Path, encrypted: bool) {
     })
     .unwrap();
     log_set(&repository);
-    let _ = std::fs::remove_dir_all(dir.join("locks"));
+    drop(std::fs::remove_dir_all(dir.join("locks")));
 }
 
 /// Three units of redo: one with everything that a record may have, one with the least, one that is split.

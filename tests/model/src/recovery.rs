@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use setpiece_core::model::{FileEntry, FileKind, LogUnit, Lsn, NodeId, RelPath, Timestamp, Until};
+use setpiece_core::model::{FileEntry, FileKind, LogUnit, Lsn, NodeId, NodeRange, TablespaceId, Timestamp, Until};
 use setpiece_core::source::{LogFeed, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::control::{CONTROL_ID, Control, LogStart, Table};
-use crate::disk;
 use crate::page;
 use crate::redo::{Package, Ptx};
 use crate::replay::Replayer;
@@ -80,8 +79,7 @@ fn table_of(files: &[FileEntry]) -> Table {
 
 /// Reads all redo and checks that each node's has no gap.
 fn gather(request: &RecoverRequest<'_>, log: &mut dyn LogFeed) -> Result<Redo> {
-    let begin =
-        |range: &setpiece_core::model::NodeRange| (range.node, (range.begin_lsn, range.begin_seq.map_or(0, |s| s.0)));
+    let begin = |range: &NodeRange| (range.node, (range.begin_lsn, range.begin_seq.map_or(0, |s| s.0)));
     let mut redo = Redo { transactions: Vec::new(), reached: request.from.iter().map(begin).collect() };
     while let Some((unit, bytes)) = log.next()? {
         redo.take(request, &unit, &bytes)?;
@@ -165,9 +163,7 @@ fn stop_at(request: &RecoverRequest<'_>, redo: &Redo, closed_at: Option<Timestam
             None if last_time.is_some_and(|last| time <= last) => complete,
             None => return beyond(format!("the moment {}", time.0)),
         },
-        Until::Name(_) | Until::Transaction(_) | _ => {
-            return Err(Error::new(ErrorKind::Usage, "the model engine knows LSNs and moments only"));
-        }
+        _ => return Err(Error::new(ErrorKind::Usage, "the model engine knows LSNs and moments only")),
     };
     if stop < request.consistent_from {
         return Err(Error::new(ErrorKind::Unreachable, format!("LSN {stop} lies before the set is consistent"))
@@ -181,7 +177,7 @@ fn stop_at(request: &RecoverRequest<'_>, redo: &Redo, closed_at: Option<Timestam
 fn replay(
     request: &RecoverRequest<'_>,
     table: Table,
-    only: Option<BTreeSet<setpiece_core::model::TablespaceId>>,
+    only: Option<BTreeSet<TablespaceId>>,
     redo: &Redo,
     stop: Lsn,
 ) -> Result<(Table, Option<Timestamp>)> {
@@ -211,8 +207,6 @@ fn go_on_as_branch(
     control.clean = true;
     control.ckpt = stop;
     control.cur = request.highest.max(stop);
-    control.time = time.unwrap_or(control.time).max(control.time);
-    let path =
-        RelPath::new(crate::control::CONTROL).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
-    disk::replace(&path.below(request.directory), &control.encode()?)
+    control.time = time.unwrap_or(control.time);
+    control.save(request.directory)
 }

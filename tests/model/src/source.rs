@@ -210,8 +210,7 @@ impl Run {
         let mut torn = self.torn.lock().unwrap_or_else(PoisonError::into_inner);
         if engine.rng.chance(engine.config.torn_per_mille) && torn.insert((entry.id, page)) {
             let half = bytes.len() / 2;
-            let len = bytes.len();
-            bytes[half..].copy_from_slice(&old[half..len]);
+            bytes[half..].copy_from_slice(&old[half..]);
         }
     }
 }

@@ -189,6 +189,7 @@ impl<'a> Ask<'a> {
             files: &self.backup.files,
             from: &self.backup.nodes,
             consistent_from: self.backup.end,
+            complete_upto: self.backup.end,
             branch: &self.branch,
             target: &target,
             new_branch: self.new_branch,
