@@ -81,17 +81,22 @@ impl Root {
         Ok(Some(place))
     }
 
-    /// The place of a new object; directories that are missing are made.
-    pub(crate) fn make<'a>(&'a self, name: &'a str) -> Result<Place<'a>> {
+    /// The place of a new object; directories that are missing are made. `None` when another session removes one of
+    /// them at this moment because it is empty: try again.
+    pub(crate) fn make<'a>(&'a self, name: &'a str) -> Result<Option<Place<'a>>> {
         let mut place = self.place(name);
         for part in place.parents.clone() {
             let dir = match open_dir(place.dir(), part) {
                 Err(Errno::NOENT) => make_dir(place.dir(), part).and_then(|()| open_dir(place.dir(), part)),
                 other => other,
             };
-            place.dirs.push(dir.map_err(|errno| self.not_a_place(name, part, errno))?);
+            match dir {
+                Ok(dir) => place.dirs.push(dir),
+                Err(Errno::NOENT) => return Ok(None),
+                Err(errno) => return Err(self.not_a_place(name, part, errno)),
+            }
         }
-        Ok(place)
+        Ok(Some(place))
     }
 
     fn place<'a>(&'a self, name: &'a str) -> Place<'a> {

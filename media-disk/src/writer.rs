@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rustix::fs::Advice;
 use rustix::io::Errno;
-use setpiece_sbt_abi::Info;
-use setpiece_sbt_abi::plugin::{self, Result};
+use setpiece_sbt_abi::plugin::{self, Failure, Result};
+use setpiece_sbt_abi::{Code, Info};
 
 use crate::root::{Root, info_of};
 use crate::scratch::{Nameless, Scratch, publish_failure};
@@ -15,7 +15,7 @@ use crate::scratch::{Nameless, Scratch, publish_failure};
 /// Bytes after which those written so far are sent on their way, so that `finish` need not wait for all of them.
 const WINDOW: u64 = 32 << 20;
 /// How often a directory is made again that another session removes because it is empty at that moment.
-const TRIES: u32 = 16;
+const TRIES: u32 = 200;
 
 /// An object being written.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl DiskWriter {
 
     fn publish(&mut self) -> Result<()> {
         for _ in 0..TRIES {
-            let place = self.root.make(&self.name)?;
+            let Some(place) = self.root.make(&self.name)? else { continue };
             match self.scratch.publish(&place) {
                 Ok(()) => {}
                 Err(Errno::NOENT) => continue,
@@ -62,7 +62,8 @@ impl DiskWriter {
                 self.root.failure(&self.name, errno)
             });
         }
-        Err(self.root.failure(&self.name, Errno::NOENT).retryable(true))
+        let text = "its directory is removed again and again while it is made";
+        Err(Failure::new(Code::Io, format!("{}: {text}", self.root.path_of(&self.name))).retryable(true))
     }
 }
 

@@ -18,9 +18,9 @@ fn prefixes(bench: &Bench<'_>) -> Verdict {
     let mut session = bench.session()?;
     let tails = ["l/a", "l/ab", "l/abc", "l/b/a", "l/b/ab", "l/b-a", "l/B/a", "lm", "m/l/a"];
     for tail in tails {
-        session = put(session, &bench.name(tail), 1)?;
+        session = put(session, &bench.name(&format!("prefix/{tail}")), 1)?;
     }
-    let word = bench.word().to_owned();
+    let word = format!("{}/prefix", bench.word());
     for prefix in
         ["l", "l/", "l/a", "l/ab", "l/abc", "l/abcd", "l/b", "l/b/", "l/b/a", "l/b-", "l/B", "m", "m/", "n", "n/x"]
     {

@@ -44,7 +44,7 @@ fn many_sessions(bench: &Bench<'_>) -> Verdict {
 }
 
 fn seen_later(bench: &Bench<'_>) -> Verdict {
-    let name = bench.name("reopened");
+    let name = bench.name("later");
     put(bench.session()?, &name, 1000)?.close()?;
     let mut session = expect(bench.session()?, &name, 1000)?;
     let len = session.info(&name)?.len;

@@ -100,10 +100,8 @@ static int32_t open_session(const sbt_params *params, sbt_session_info *info, sb
     sbt_session *session = calloc(1, sizeof *session);
     if (!session)
         return fail(error, SBT_ERR_FULL, "no memory", params->location);
-    info->flags = 0;
     info->capabilities = SBT_CAP_LIST | SBT_CAP_RANGED_READ | SBT_CAP_CONDITIONAL_CREATE;
-    info->max_object = 0;
-    info->best_write = 0;
+    info->flags = 0, info->max_object = 0, info->best_write = 0;
     *out = session;
     return SBT_OK;
 }
@@ -126,15 +124,11 @@ static int32_t create(sbt_session *session, sbt_str name, sbt_writer **out, sbt_
         return fail(error, SBT_ERR_EXISTS, "the name is taken", name);
     sbt_writer *writer = calloc(1, sizeof *writer);
     object *made = calloc(1, sizeof *made);
-    if (!writer || !made) {
-        free(writer);
-        free(made);
-        return fail(error, SBT_ERR_FULL, "no memory", name);
-    }
+    if (!writer || !made)
+        return free(writer), free(made), fail(error, SBT_ERR_FULL, "no memory", name);
     memcpy(made->name, name.ptr, name.len);
     made->refs = 1;
-    writer->object = made;
-    writer->session = session;
+    *writer = (sbt_writer){session, made, 0};
     session->busy = 1;
     *out = writer;
     return SBT_OK;
@@ -196,10 +190,8 @@ static int32_t open_reader(sbt_session *session, sbt_str name, uint64_t offset, 
     if (reader->object)
         reader->object->refs++;
     pthread_mutex_unlock(&guard);
-    if (!reader->object) {
-        free(reader);
-        return fail(error, SBT_ERR_NOT_FOUND, "no such object", name);
-    }
+    if (!reader->object)
+        return free(reader), fail(error, SBT_ERR_NOT_FOUND, "no such object", name);
     reader->session = session;
     reader->at = offset;
     session->busy = 1;
@@ -241,8 +233,8 @@ static int32_t info(sbt_session *session, sbt_str name, sbt_info *out, sbt_error
 }
 
 static int32_t list(sbt_session *session, sbt_str prefix, sbt_list_fn each, void *context, sbt_error *error) {
-    (void)session;
     int32_t stop = 0;
+    (void)session;
     pthread_mutex_lock(&guard);
     for (const object *at = objects; at && !stop; at = at->next) {
         sbt_info known = {sizeof known, 0, 0, 0};

@@ -10,7 +10,7 @@ use setpiece_sbt_abi::plugin::{Failure, Locking, Medium, Reader, Request, Result
 use setpiece_sbt_abi::{Capabilities, Code, Info, LockMode, SessionInfo};
 
 /// What is wrong with the plugin.
-pub trait Fault: Send + Sync + 'static {
+pub(crate) trait Fault: Send + Sync + 'static {
     const OVERWRITES: bool = false;
     const VISIBLE_EARLY: bool = false;
     const KEEPS_ABORTED: bool = false;
@@ -25,13 +25,13 @@ pub trait Fault: Send + Sync + 'static {
     const WRITE_FAILS: bool = false;
 }
 
-pub struct Sound;
+pub(crate) struct Sound;
 impl Fault for Sound {}
 
 type Objects = BTreeMap<String, Arc<Vec<u8>>>;
 
 #[derive(Default)]
-pub struct Store {
+pub(crate) struct Store {
     objects: Mutex<Objects>,
     /// Holders that share, or -1 for one alone.
     locks: Mutex<BTreeMap<String, i32>>,
@@ -50,9 +50,9 @@ impl Store {
 /// The stores by location: the medium itself.
 static STORES: Mutex<BTreeMap<String, Arc<Store>>> = Mutex::new(BTreeMap::new());
 
-pub struct Memory<F>(PhantomData<F>);
+pub(crate) struct Memory<F>(PhantomData<F>);
 
-pub struct MemorySession<F> {
+pub(crate) struct MemorySession<F> {
     store: Arc<Store>,
     fault: PhantomData<F>,
 }
@@ -142,7 +142,7 @@ impl<F: Fault> Session for MemorySession<F> {
     }
 }
 
-pub struct MemoryWriter<F: Fault> {
+pub(crate) struct MemoryWriter<F: Fault> {
     store: Arc<Store>,
     name: String,
     bytes: Vec<u8>,
@@ -189,7 +189,7 @@ impl<F: Fault> Drop for MemoryWriter<F> {
     }
 }
 
-pub struct MemoryReader {
+pub(crate) struct MemoryReader {
     bytes: Arc<Vec<u8>>,
     at: usize,
 }
@@ -204,7 +204,7 @@ impl Reader for MemoryReader {
     }
 }
 
-pub struct MemoryLock<F: Fault> {
+pub(crate) struct MemoryLock<F: Fault> {
     store: Arc<Store>,
     name: String,
     fault: PhantomData<F>,
