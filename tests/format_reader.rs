@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use common::tiny::{PAGE, Tiny};
 use common::{init, key, take};
-use setpiece_core::format::Compression;
+use setpiece_core::format::{Compression, KeyFileCopy};
 use setpiece_core::media::{Medium, PluginMedium, PluginParams};
-use setpiece_core::model::{Level, SetSummary};
+use setpiece_core::model::{Level, RelPath, SetSummary};
 use setpiece_core::transform::{Identity, KeyFile, Recipient, SlotRequest};
 use setpiece_media_disk::PLUGIN;
 use setpiece_sbt_abi::host::Plugin;
@@ -39,6 +39,7 @@ fn reads(repository: &Path, set: &str, target: &Path, key_file: Option<&Path>, t
     let output = read(repository, set, target, key_file);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(tiny.difference(target), None, "{set}");
+    assert_eq!(fs::read(target.join("keys/one")).unwrap(), b"engine's key");
 }
 
 /// The reader refuses, with its own words and not those of an interpreter that gave up, and leaves nothing.
@@ -70,6 +71,8 @@ fn chain(dir: &Path, encrypted: bool, mut seen: impl FnMut(&Tiny, &SetSummary)) 
             options.name = Some(format!("set-{number}"));
             options.compression = compression;
             options.channels = 2;
+            let path = RelPath::new("keys/one").unwrap();
+            options.key_files = vec![KeyFileCopy { path, bytes: b"engine's key".to_vec() }];
         });
         seen(&tiny, &report.unwrap().summary);
     }
@@ -156,6 +159,8 @@ fn a_private_key_reads_what_was_written_before_and_after_rotation_and_without_a_
     reads(&place, "latest", &dir.path().join("rotated"), Some(&identity_file), &tiny);
     let writer = common::open(disk(&place), false).unwrap();
     tiny.write(1, 1, 77);
-    take(&writer, &tiny, Level::Full, |_| {}).unwrap();
+    let path = RelPath::new("keys/one").unwrap();
+    let key_files = vec![KeyFileCopy { path, bytes: b"engine's key".to_vec() }];
+    take(&writer, &tiny, Level::Full, |options| options.key_files = key_files).unwrap();
     reads(&place, "latest", &dir.path().join("blind"), Some(&identity_file), &tiny);
 }

@@ -112,6 +112,8 @@ fn every_set_restores_to_what_it_was() {
         assert!(fs::read(target.join("file-1")).unwrap() == one, "{name} encrypted {encrypted}");
         assert!(fs::read(target.join("file-2")).unwrap() == two, "{name} encrypted {encrypted}");
         assert_eq!(fs::read(target.join("file-3")).unwrap(), b"settings = few\n");
+        let key_file = fs::read(target.join("keys/one")).ok();
+        assert_eq!(key_file, (!increment).then(|| b"engine's key".to_vec()));
     }
 }
 

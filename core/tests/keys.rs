@@ -150,13 +150,16 @@ fn after_a_rotation_new_secrets_open_old_sets_and_old_secrets_open_nothing() {
     refused(before.open_set(SET, &anew), ErrorKind::Key, "no secret at hand opens");
 }
 
+/// A way to forge a descriptor; the public key is that of a thief.
+type Forgery = fn(&mut RepoDescriptor, Recipient);
+
 /// Whoever can write to the medium can make every checksum right again; the proof needs the key.
 #[test]
 fn a_descriptor_changed_without_the_key_is_found_out() {
     let slots = [by_key_file(3), by_passphrase(), by_recipient(identity().recipient())];
     let (genuine, _) = new_descriptor(REPO, &slots).unwrap();
     let thief = Identity::from_bytes([66; 32]).recipient();
-    let changes: [(&str, fn(&mut RepoDescriptor, Recipient)); 6] = [
+    let changes: [(&str, Forgery); 6] = [
         ("recipient", |descriptor, thief| {
             if let SlotKind::Recipient { public, .. } = &mut descriptor.epochs[0].slots[2].kind {
                 *public = thief.0;

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """An independent reader of Setpiece repositories, written from docs/FORMAT.md alone.
 
-SET is a name, an id, or "latest". TARGET must not exist. The key file holds a key or a private key (sps1...). Every
-frame of every piece of the chain is opened and compared with its index; then the files of the set are written. Redo is
-checked where it lies in the chain, but not applied. Fails loudly, and leaves no target, when anything is wrong.
+SET is a name, an id, or "latest". TARGET must not exist. Every frame of every piece of the chain is opened and compared
+with its index; then the files are written. Redo is checked but not applied. A failure is loud and leaves no target.
 """
 import argparse, contextlib, hmac, io, os, re, shutil, struct, sys, uuid, zlib
 from pathlib import Path
@@ -30,8 +29,7 @@ def u32(data, at):
     return struct.unpack_from("<I", data, at)[0]
 
 def cbor(data, what):
-    stream = io.BytesIO(data)
-    record = cbor2.load(stream)
+    record = cbor2.load(stream := io.BytesIO(data))
     need(not stream.read(), f"{what}: bytes behind the record")
     return record
 
@@ -238,7 +236,6 @@ def resolve(chain, file):
     return live
 
 def write_file(chain, file, target):
-    target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as out:
         out.truncate(file[6])
         for (piece, offset), pages in resolve(chain, file).items():
@@ -248,11 +245,11 @@ def write_file(chain, file, target):
                 need(place + size <= len(data), f"{file[3]} page {page}: too little data")
                 os.pwrite(out.fileno(), data[place : place + size], page * file[5])
 
-def place_of(file, tablespaces, root):
-    moved = [space[1] for space in tablespaces if space[0] == file[2] and space[3:4] not in ([], [None])]
-    names = ["tablespaces", moved[0].replace("/", "_")] if moved else []
-    names += file[3].split("/")
+def place_of(path, root, moved=()):
+    """Where a file goes, whose directory is made; `moved` names its tablespace when that lay elsewhere."""
+    names = ["tablespaces"] * len(moved) + [name.replace("/", "_") for name in moved] + path.split("/")
     need(all(name not in ("", ".", "..") and "\0" not in name and "\\" not in name for name in names), "unsafe path")
+    root.joinpath(*names).parent.mkdir(parents=True, exist_ok=True)
     return root.joinpath(*names)
 
 def restore(repository, wanted, target, secret):
@@ -269,13 +266,17 @@ def restore(repository, wanted, target, secret):
     chain, at = [], found[-1]
     while at is not None:
         need(at in sets and len(chain) < len(sets), "a base of the set is missing")
-        directory, meta, key = sets[at]
-        chain.append((meta, [Piece(directory / f"{info[0]:06}.bak", at, info, key) for info in meta[4]]))
+        path, meta, key = sets[at]
+        chain.append((meta, [Piece(path / f"{info[0]:06}.bak", at, info, key) for info in meta[4]]))
+        need(meta[0][2] == chain[0][0][0][2], "sets of several sources in one chain")
         at = meta[0][7]
-    need(len({meta[0][2] for meta, _ in chain}) == 1, "sets of several sources in one chain")
-    for file in chain[0][0][3]:
-        write_file(chain, file, place_of(file, chain[0][0][2], target))
-    return f"{len(chain[0][0][3])} files from {len(chain)} sets"
+    meta = chain[0][0]
+    for file in meta[3]:
+        moved = [space[1] for space in meta[2] if space[0] == file[2] and space[3:4] not in ([], [None])]
+        write_file(chain, file, place_of(file[3], target, moved[:1]))
+    for path, content in meta[7]:
+        place_of(path, target).open("xb").write(content)
+    return f"{len(meta[3])} files from {len(chain)} sets"
 
 def main():
     parser = argparse.ArgumentParser(description="Restores a set of a Setpiece repository.")
@@ -288,9 +289,8 @@ def main():
         need(not target.exists(), f"{target}: exists")
         hidden.mkdir(parents=True)
         secret = read_secret(args.key_file) if args.key_file else None
-        done = restore(Path(args.repository), args.set, hidden, secret)
+        print(restore(Path(args.repository), args.set, hidden, secret))
         os.rename(hidden, target)
-        print(done)
     except (Refused, OSError, LookupError, TypeError, ValueError, *LIBRARIES) as error:
         shutil.rmtree(hidden, ignore_errors=True)
         sys.exit(f"reader.py: {type(error).__name__}: {error}")
