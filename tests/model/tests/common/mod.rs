@@ -1,5 +1,5 @@
 //! A naive backup and restore, so that the engine is proven without the code it is there to prove.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::VecDeque;
 use std::fs;
@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use setpiece_core::Result;
 use setpiece_core::model::{
-    BranchHistory, BranchId, FileEntry, FileKind, Level, LogUnit, Lsn, NodeRange, PageSet, RecoveryTarget, Scope,
-    SourceId, Until,
+    BranchHistory, BranchId, FileEntry, Level, LogUnit, Lsn, NodeRange, PageSet, RecoveryTarget, Scope, SourceId, Until,
 };
 use setpiece_core::source::{
     BackupRun, BeginRequest, CapturedPoint, ChangeMap, EndInfo, LogFeed, PageState, RecoverRequest, Recovered,
@@ -213,8 +212,4 @@ pub fn copy_dir(from: &Path, to: &Path) {
             fs::copy(item.path(), target).unwrap();
         }
     }
-}
-
-pub fn plain(entry: &FileEntry) -> bool {
-    entry.kind == FileKind::Plain
 }
