@@ -57,9 +57,6 @@ fn reads(vault: &Vault, writer: &Vault) -> bool {
     vault.open_set(SET, &keys).is_ok_and(|opened| opened.as_bytes() == key.as_bytes())
 }
 
-/// Something that a stranger does to a descriptor.
-type Change = fn(&mut RepoDescriptor, Recipient);
-
 #[test]
 fn every_kind_of_slot_opens_the_repository() {
     let slots = [by_passphrase(), by_key_file(3), by_recipient(identity().recipient())];

@@ -35,7 +35,10 @@ impl Cache {
 
     pub(crate) fn insert(&mut self, at: Place, bytes: Vec<u8>, nodes: usize) -> &mut Frame {
         let frame = Frame { bytes, dirty_since: None, needs: vec![Lsn(0); nodes] };
-        self.0.entry(at).insert_entry(frame).into_mut()
+        let slot =
+            self.0.entry(at).or_insert_with(|| Frame { bytes: Vec::new(), dirty_since: None, needs: Vec::new() });
+        *slot = frame;
+        slot
     }
 
     /// The dirty places, those that have been so for longest first.

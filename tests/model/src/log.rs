@@ -78,11 +78,6 @@ impl NodeLog {
         self.buffer.push(ptx);
     }
 
-    /// Whether there is redo that is not on disk.
-    pub(crate) fn has_pending(&self) -> bool {
-        !self.buffer.is_empty() || !self.closed.is_empty()
-    }
-
     fn last_closed(&self) -> (Lsn, u64) {
         match self.closed.back() {
             Some(package) => (package.span.upto, package.seq.0),
