@@ -96,9 +96,8 @@ impl World {
         if sets.len() > 4 {
             let word = sets[self.rng.index(sets.len())].summary.id.to_string();
             let cascade = self.rng.chance(500);
-            match remove(&self.repository, &word, cascade, quiet(&Cancel::new())) {
-                Err(error) => assert!(!cascade && error.kind() == ErrorKind::InUse, "seed {}: {error:?}", self.seed),
-                Ok(_) => {}
+            if let Err(error) = remove(&self.repository, &word, cascade, quiet(&Cancel::new())) {
+                assert!(!cascade && error.kind() == ErrorKind::InUse, "seed {}: {error:?}", self.seed);
             }
         }
     }
