@@ -4,7 +4,15 @@
 //! `cargo bench -p setpiece --bench road` measures 2 GiB that compress about 3:1 and 2 GiB that compress about 20:1 and
 //! prints a table. `SETPIECE_BENCH_MIB` sets another size, `SETPIECE_BENCH_DIR` another place, `SETPIECE_BENCH_RUNS`
 //! another number of runs (3). Each job runs in a process of its own, so that its peak of memory is its own.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::panic, missing_docs, reason = "a benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark"
+)]
 
 #[path = "road/data.rs"]
 mod data;
@@ -40,7 +48,11 @@ fn main() {
         let dir = root.join(name.replace(':', "-"));
         std::fs::create_dir_all(&dir).unwrap();
         let shape = data::make(&dir.join("data"), size, ratio);
-        println!("\n## {name} data: {} MiB in {} files, measured ratio by zstd -1 see below\n", size >> 20, shape.files);
+        println!(
+            "\n## {name} data: {} MiB in {} files, measured ratio by zstd -1 see below\n",
+            size >> 20,
+            shape.files
+        );
         table(&dir, size, runs);
         std::fs::remove_dir_all(&dir).unwrap();
     }
@@ -56,14 +68,18 @@ fn table(dir: &Path, size: u64, runs: usize) {
         });
         println!(
             "| {name} | {:.2} | {:.2} | {:.0} | {:.2} | {word} | {ratio} |",
-            figures.wall, figures.cpu, figures.peak_mib, raw / figures.wall
+            figures.wall,
+            figures.cpu,
+            figures.peak_mib,
+            raw / figures.wall
         );
         figures.wall
     };
     let median = |job: &str| median((0..runs).map(|_| measure(dir, job)).collect());
     let zstd = row("two `zstd -1` side by side", median("peer-zstd"), gigabytes, None);
     let cp = row("`cp -r` and sync", median("peer-cp"), gigabytes, None);
-    let full = row("full, 2 channels, zstd 1, encrypted, pages checked", median("full"), gigabytes, Some(("zstd", zstd)));
+    let full =
+        row("full, 2 channels, zstd 1, encrypted, pages checked", median("full"), gigabytes, Some(("zstd", zstd)));
     row("full, 1 channel, the same", median("full-1"), gigabytes, None);
     row("full, 2 channels, lz4, encrypted", median("full-fast"), gigabytes, Some(("zstd", zstd)));
     row("full, 2 channels, zstd 1, not encrypted", median("full-plain"), gigabytes, Some(("zstd", zstd)));

@@ -55,13 +55,14 @@ pub fn make_page(number: u64, lsn: u64, ratio: u64, random: &mut Random) -> Vec<
     let mut row = number * 64;
     while page.len() < PAGE {
         row += 1;
-        let noise = if ratio > 10 { random.next() & 0xFFFF } else { random.next() };
+        let noise = if ratio > 10 { random.next() & 0xFF } else { random.next() };
         let more = if ratio > 10 { 0 } else { random.next() };
-        if ratio > 10 {
-            let _ = write!(page, "{row:08} {:04x} account of a customer, balance in euro, branch office north    ", noise);
+        let line = if ratio > 10 {
+            format!("{row:08} {noise:04x} account of a customer, balance in euro, branch office north    ")
         } else {
-            let _ = write!(page, "{row:08} {noise:016x}{more:016x} balance in euro, branch office, filler text       ");
-        }
+            format!("{row:08} {noise:016x}{more:016x} balance in euro, branch office, filler text       ")
+        };
+        page.extend_from_slice(line.as_bytes());
     }
     page.truncate(PAGE);
     seal_page(&mut page, lsn);

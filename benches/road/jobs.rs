@@ -158,10 +158,21 @@ fn checked(repo: &Path, depth: Depth, channels: u16) {
 }
 
 fn restored(dir: &Path) {
-    let report =
-        restore(&open(&dir.join("repo")), &[&NoLog], &RestoreRequest::default(), &dir.join("restored"), silent(&Cancel::new()))
-            .unwrap();
-    note(dir, &format!("restore read {} frames, {} bytes; {} frames not read", report.totals.frames, report.totals.read_bytes, report.totals.dead_frames));
+    let report = restore(
+        &open(&dir.join("repo")),
+        &[&NoLog],
+        &RestoreRequest::default(),
+        &dir.join("restored"),
+        silent(&Cancel::new()),
+    )
+    .unwrap();
+    note(
+        dir,
+        &format!(
+            "restore read {} frames, {} bytes; {} frames not read",
+            report.totals.frames, report.totals.read_bytes, report.totals.dead_frames
+        ),
+    );
 }
 
 fn note(dir: &Path, text: &str) {

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use setpiece::model::*;
 use setpiece::source::{
     BackupRun, BeginRequest, CapturedPoint, ChangeMap, EndInfo, IncrementRule, LogFeed, LogStream, NamedPosition,
     NodePosition, PageState, RecoverRequest, Recovered, Recovery, Source, SourceInfo,
 };
-use setpiece::model::*;
 use setpiece::{Error, ErrorKind, Result};
 
 /// Bytes in a page.
@@ -146,7 +146,13 @@ impl BackupRun for Run<'_> {
     fn end(&mut self) -> Result<EndInfo> {
         let lsn = self.of.lsn;
         let node = NodeRange { node: NodeId(0), begin_lsn: lsn, begin_seq: None, end_lsn: lsn, end_seq: None };
-        Ok(EndInfo { nodes: vec![node], bak_end_lsn: lsn, needs_log: false, cookie: Vec::new(), parameters: Vec::new() })
+        Ok(EndInfo {
+            nodes: vec![node],
+            bak_end_lsn: lsn,
+            needs_log: false,
+            cookie: Vec::new(),
+            parameters: Vec::new(),
+        })
     }
 
     fn log(&mut self, _sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {

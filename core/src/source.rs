@@ -117,6 +117,20 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When the engine has no redo that can be captured.
     fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>>;
+
+    /// As [`Source::log_stream`], told besides the cookie of the newest set or log unit on record, as a backup is by
+    /// [`BeginRequest::cookie`]. This is what callers call. Engines whose log numbers itself need not implement it.
+    ///
+    /// # Errors
+    /// As [`Source::log_stream`].
+    fn log_stream_behind(
+        &self,
+        last: Option<&CapturedPoint>,
+        newest: Option<&[u8]>,
+    ) -> Result<Box<dyn LogStream + '_>> {
+        let _unused_by_most = newest;
+        self.log_stream(last)
+    }
 }
 
 /// What a page is, judged by its bytes and its place.
@@ -273,6 +287,8 @@ pub struct RecoverRequest<'a> {
     pub from: &'a [NodeRange],
     /// What is restored is consistent from here on.
     pub consistent_from: Lsn,
+    /// The redo that is handed over is all that any node wrote up to here: a node without redo there was idle.
+    pub complete_upto: Lsn,
     /// The history of the branch that the set and the log belong to.
     pub branch: &'a BranchHistory,
     /// Where to stop. A target without a branch and with `Until::SetEnd` means `consistent_from`.

@@ -42,7 +42,8 @@ impl Countdown {
 
     fn strikes(&self) -> Option<Fault> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let before = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).unwrap_or(0);
+        let before =
+            self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).unwrap_or(0);
         (before == 1).then_some(self.fault)
     }
 

@@ -2,17 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use super::Job;
 use super::filter::Baseline;
+use super::options::BackupOptions;
+use crate::catalog::Catalog;
 use crate::catalog::index::ChainIndex;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::media::repository::Repository;
 use crate::model::chain::{BaseChoice, BaseRequest, checkpoint_needed, choose_base};
 use crate::model::log::{FileChanges, continuous};
 use crate::model::{BranchHistory, FileId, Level, LogUnit, Lsn, NodeRange, PageSet, SetId, SetSummary, Tracking};
-use crate::source::{BackupRun, BeginRequest, ChangeMap, IncrementRule};
+use crate::source::{BackupRun, BeginRequest, ChangeMap, IncrementRule, Source, SourceInfo};
 
 /// How often the source is asked for a checkpoint before giving up.
 const CHECKPOINTS: u32 = 16;
+
+/// What the choice is made from.
+pub(super) struct Inputs<'a> {
+    pub repository: &'a Repository,
+    pub source: &'a dyn Source,
+    pub info: SourceInfo,
+    pub catalog: Catalog,
+    pub options: &'a BackupOptions,
+}
 
 /// What is taken and how.
 pub(super) struct Plan<'a> {
@@ -26,7 +37,7 @@ pub(super) struct Plan<'a> {
 ///
 /// Where the source's rule asks for it, checkpoints are forced and the backup is begun anew until it begins at or
 /// after the end of its base.
-pub(super) fn choose<'a>(job: &Job<'a>, request: &BeginRequest<'_>) -> Result<(Box<dyn BackupRun + 'a>, Plan<'a>)> {
+pub(super) fn choose<'a>(job: &Inputs<'a>, request: &BeginRequest<'_>) -> Result<(Box<dyn BackupRun + 'a>, Plan<'a>)> {
     let mut forced = 0;
     loop {
         let run = job.source.begin(request).doing(|| "beginning the backup at the source".into())?;
@@ -53,7 +64,7 @@ pub(super) fn choose<'a>(job: &Job<'a>, request: &BeginRequest<'_>) -> Result<(B
     }
 }
 
-fn base_choice(job: &Job<'_>, branch: &BranchHistory) -> Result<BaseChoice> {
+fn base_choice(job: &Inputs<'_>, branch: &BranchHistory) -> Result<BaseChoice> {
     let readable = job.repository.vault().can_read();
     let usable = |set: SetId| {
         if !readable {
@@ -72,19 +83,19 @@ fn base_choice(job: &Job<'_>, branch: &BranchHistory) -> Result<BaseChoice> {
     Ok(choose_base(&request, &job.catalog.summaries(), &usable)?)
 }
 
-fn summary_of<'j>(job: &'j Job<'_>, base: SetId) -> Result<&'j SetSummary> {
+fn summary_of<'j>(job: &'j Inputs<'_>, base: SetId) -> Result<&'j SetSummary> {
     let record = job.catalog.get(base);
     record.map(|record| &record.summary).ok_or_else(|| Error::new(ErrorKind::Internal, "the base is not on record"))
 }
 
-fn must_wait(job: &Job<'_>, run: &dyn BackupRun, base: &SetSummary) -> bool {
+fn must_wait(job: &Inputs<'_>, run: &dyn BackupRun, base: &SetSummary) -> bool {
     let begin: Vec<_> = run.begin().iter().map(|position| (position.node, position.lsn)).collect();
     job.source.increment_rule() == IncrementRule::CheckpointUntilBaseEnd
         && checkpoint_needed(&begin, &base.nodes).is_some()
 }
 
 fn increment<'a>(
-    job: &Job<'a>,
+    job: &Inputs<'a>,
     run: &dyn BackupRun,
     choice: &BaseChoice,
     base: &SetSummary,
@@ -111,7 +122,7 @@ type Changes = BTreeMap<FileId, PageSet>;
 /// A change map, if there is a complete one: from the redo on record as far as that reaches without a gap, and from
 /// there on from the source. Otherwise why not, and what is done instead.
 fn changed_pages(
-    job: &Job<'_>,
+    job: &Inputs<'_>,
     run: &dyn BackupRun,
     base: &SetSummary,
     since: Lsn,
@@ -135,7 +146,7 @@ fn changed_pages(
 
 /// Adds what units on record say they change, as long as they follow each other and say it; gives the LSN up to which
 /// that is complete for every node.
-fn add_from_record(job: &Job<'_>, run: &dyn BackupRun, base: &SetSummary, since: Lsn, map: &mut Changes) -> Lsn {
+fn add_from_record(job: &Inputs<'_>, run: &dyn BackupRun, base: &SetSummary, since: Lsn, map: &mut Changes) -> Lsn {
     let units: Vec<&LogUnit> = job
         .catalog
         .of_source(job.info.id)

@@ -47,8 +47,11 @@ pub(super) struct Baseline<'a> {
     chain: ChainIndex,
     since: Lsn,
     changes: Option<BTreeMap<FileId, PageSet>>,
-    known: Mutex<VecDeque<((FileId, u64), Arc<Known>)>>,
+    known: Mutex<KnownSections>,
 }
+
+/// The sections that the channels are in.
+type KnownSections = VecDeque<((FileId, u64), Arc<Known>)>;
 
 impl<'a> Baseline<'a> {
     pub(super) fn new(
@@ -146,7 +149,7 @@ fn fresh_pages(older: &FileEntry, entry: &FileEntry) -> PageSet {
     let mut fresh = PageSet::new();
     let first = first_fresh(older).min(entry.pages());
     fresh.insert(PageRun::new(first, entry.pages() - first));
-    if entry.len % u64::from(entry.page_size.max(1)) != 0 {
+    if !entry.len.is_multiple_of(u64::from(entry.page_size.max(1))) {
         fresh.insert(PageRun::new(entry.pages() - 1, 1));
     }
     fresh

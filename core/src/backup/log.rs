@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::packer::{PieceFactory, Pieces};
-use super::{Surroundings, new_set, now};
-use crate::catalog::Catalog;
+use crate::catalog::fresh::{now, set_id};
+use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::{CipherId, Compression, PieceKind, SECTION, SetMeta};
@@ -63,8 +63,10 @@ pub fn stream(
 ) -> Result<StreamReport> {
     let info = source.info().doing(|| "asking the source who it is".into())?;
     let _only = repository.lock_source(info.id, "log")?;
-    let last = last_captured(&Catalog::load(repository, around.cache)?, info.id);
-    let mut stream = source.log_stream(last.as_ref()).doing(|| "beginning to capture redo".into())?;
+    let catalog = Catalog::load(repository, around.cache)?;
+    let last = last_captured(&catalog, info.id);
+    let newest = catalog.newest_memory(info.id).map(|record| record.cookie.as_slice());
+    let mut stream = source.log_stream_behind(last.as_ref(), newest).doing(|| "beginning to capture redo".into())?;
     around.step("capturing")?;
     let mut report =
         StreamReport { upto: last.as_ref().map_or(Lsn(0), |point| point.unit.span.upto), ..Default::default() };
@@ -111,7 +113,7 @@ fn store(
 ) -> Result<()> {
     let _writer = wait_for_writing(repository, around)?;
     let began = now();
-    let set = new_set()?;
+    let set = set_id()?;
     let keys = repository.vault().new_set(set)?;
     let factory = PieceFactory {
         medium: repository.medium().clone(),

@@ -11,123 +11,36 @@ mod base;
 mod channel;
 mod filter;
 pub mod log;
+mod options;
 mod packer;
 mod work;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::SystemTime;
 
+pub use crate::catalog::fresh::repository_id as new_repository_id;
+pub use crate::catalog::{MAX_CHANNELS, Surroundings};
 pub use channel::{BadPage, OnBadPage};
+pub use options::{BackupOptions, BackupReport};
 pub use packer::MIN_PIECE_SIZE;
 
 use crate::catalog::Catalog;
-use crate::catalog::cache::Cache;
+use crate::catalog::fresh::{now, set_id};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::events::{Event, Observer};
-use crate::format::{CipherId, Compression, KeyFileCopy, Parameter, PieceInfo, PieceKind, SECTION, SetKeys, SetMeta};
+use crate::events::Event;
+use crate::format::{CipherId, Parameter, PieceInfo, PieceKind, SECTION, SetKeys, SetMeta};
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
-use crate::model::{Level, LogUnit, PieceNo, RepoId, Scope, SetId, SetSummary, Timestamp, Uuid};
-use crate::pipeline::Cancel;
+use crate::model::{Level, LogUnit, PieceNo, Scope, SetId, SetSummary, Timestamp};
 use crate::pipeline::run::{Stop, workers};
 use crate::source::{BackupRun, BeginRequest, EndInfo, Source, SourceInfo};
 use crate::transform::DataKey;
 
-use base::{Plan, choose};
+use base::{Inputs, Plan, choose};
 use channel::{Channel, Made, Shared};
+use options::{check, check_name};
 use packer::{Packer, PieceFactory, Pieces};
 use work::WorkQueue;
-
-/// The most channels a backup or a restore can have.
-pub const MAX_CHANNELS: u16 = 255;
-
-/// How a backup is to be taken.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct BackupOptions {
-    /// How much.
-    pub level: Level,
-    /// Of what.
-    pub scope: Scope,
-    /// What the set is called; made of source, level and time when not given.
-    pub name: Option<String>,
-    /// The base to build on; the nearest that fits when not given.
-    pub base: Option<SetId>,
-    /// Leave the redo out: the set is then of use only together with archived log.
-    pub without_log: bool,
-    /// Streams in parallel, 1 to [`MAX_CHANNELS`].
-    pub channels: u16,
-    /// How frames are compressed.
-    pub compression: Compression,
-    /// The most bytes in a piece, at least [`MIN_PIECE_SIZE`].
-    pub max_piece_size: u64,
-    /// What to do about damaged pages.
-    pub on_bad_page: OnBadPage,
-    /// Files to carry in the metadata, such as the engine's own key files.
-    pub key_files: Vec<KeyFileCopy>,
-}
-
-impl Default for BackupOptions {
-    fn default() -> Self {
-        BackupOptions {
-            level: Level::Full,
-            scope: Scope::Database,
-            name: None,
-            base: None,
-            without_log: false,
-            channels: 2,
-            compression: Compression::Zstd(1),
-            max_piece_size: 4 << 30,
-            on_bad_page: OnBadPage::Fail,
-            key_files: Vec::new(),
-        }
-    }
-}
-
-/// What was taken.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct BackupReport {
-    /// The set.
-    pub summary: SetSummary,
-    /// Why this level and base, and how changed pages were found.
-    pub decisions: Vec<String>,
-    /// Pieces.
-    pub pieces: u32,
-    /// Pages stored.
-    pub pages: u64,
-    /// Bytes read from the source.
-    pub read_bytes: u64,
-    /// Bytes stored before compression.
-    pub raw_bytes: u64,
-    /// Bytes on the medium, metadata and all.
-    pub stored_bytes: u64,
-    /// Damaged pages of the source, stored as they are.
-    pub bad_pages: Vec<BadPage>,
-}
-
-/// What a use case works with.
-#[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
-    /// Told of progress, warnings and decisions.
-    pub observer: &'a dyn Observer,
-    /// Looked at between frames.
-    pub cancel: &'a Cancel,
-    /// Copies of metadata, if the caller keeps any.
-    pub cache: Option<&'a Cache>,
-}
-
-impl Surroundings<'_> {
-    pub(crate) fn step(&self, name: &'static str) -> Result<()> {
-        self.observer.event(&Event::Step { name });
-        self.cancel.check()
-    }
-
-    pub(crate) fn decision(&self, text: &str) {
-        self.observer.event(&Event::Decision { text: text.into() });
-    }
-}
 
 /// Takes a backup of `source` into `repository`.
 ///
@@ -156,81 +69,24 @@ pub fn backup(
     around.step("catalog")?;
     let catalog = Catalog::load(repository, around.cache)?;
     check_name(&catalog, options)?;
-    let set = new_set()?;
+    let set = set_id()?;
     let keys = repository.vault().new_set(set)?;
-    let job = Job { repository, source, info, options, around, catalog, set, keys };
+    let inputs = Inputs { repository, source, info, catalog, options };
+    let job = Job { repository, options, around, inputs, set, keys };
     let numbers = Arc::new(AtomicU32::new(1));
-    let result = job.run(&numbers).doing(|| format!("backing up {}", job.info.name));
+    let result = job.run(&numbers).doing(|| format!("backing up {}", job.inputs.info.name));
     if result.is_err() {
         job.undo(numbers.load(Ordering::Relaxed));
     }
     result
 }
 
-fn check(options: &BackupOptions) -> Result<()> {
-    let usage = |what: &str, remedy: &str| Err(Error::new(ErrorKind::Usage, what).remedy(remedy));
-    if !(1..=MAX_CHANNELS).contains(&options.channels) {
-        return usage("the number of channels is out of range", "use 1 to 255");
-    }
-    if options.max_piece_size < MIN_PIECE_SIZE {
-        return usage("pieces would be too small", "use a piece size of at least 16 MiB");
-    }
-    match options.scope {
-        Scope::Log => usage("redo is not backed up like this", "use `setpiece log`"),
-        Scope::Table(_) => usage("no source can back up a single table yet", "back up its database"),
-        _ => Ok(()),
-    }
-}
-
-fn check_name(catalog: &Catalog, options: &BackupOptions) -> Result<()> {
-    let Some(name) = &options.name else { return Ok(()) };
-    let plain = |c: char| c.is_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 128 || !name.chars().all(plain) || name == "latest" {
-        return Err(Error::new(ErrorKind::Usage, "not a name for a set")
-            .on(name.clone())
-            .remedy("use letters, digits, dots, dashes and underscores, 128 at most, and not `latest`"));
-    }
-    if catalog.records().any(|record| record.summary.name == *name) {
-        return Err(Error::new(ErrorKind::Exists, "there is a set of that name")
-            .on(name.clone())
-            .remedy("use another"));
-    }
-    Ok(())
-}
-
-/// A fresh identifier, by the clock.
-pub(crate) fn new_uuid() -> Result<Uuid> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random)
-        .map_err(|error| Error::new(ErrorKind::Io, "the system gives no random bytes").because(error))?;
-    Ok(Uuid::from_time(now().unix_millis(), random))
-}
-
-/// A fresh identifier for a set.
-pub(crate) fn new_set() -> Result<SetId> {
-    new_uuid().map(SetId)
-}
-
-/// A fresh identifier for a repository.
-///
-/// # Errors
-/// When the system gives no random bytes.
-pub fn new_repository_id() -> Result<RepoId> {
-    new_uuid().map(RepoId)
-}
-
-pub(crate) fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
-}
-
 /// One backup and what it works with.
 struct Job<'a> {
     repository: &'a Repository,
-    source: &'a dyn Source,
-    info: SourceInfo,
     options: &'a BackupOptions,
     around: Surroundings<'a>,
-    catalog: Catalog,
+    inputs: Inputs<'a>,
     set: SetId,
     keys: Option<(DataKey, SetKeys)>,
 }
@@ -245,14 +101,14 @@ impl Job<'_> {
     fn run(&self, numbers: &Arc<AtomicU32>) -> Result<BackupReport> {
         let began = now();
         self.around.step("begin")?;
-        let cookie = self.catalog.newest_memory(self.info.id).map(|record| record.cookie.as_slice());
+        let cookie = self.inputs.catalog.newest_memory(self.inputs.info.id).map(|record| record.cookie.as_slice());
         let request = BeginRequest {
             scope: &self.options.scope,
             level: self.options.level,
             without_log: self.options.without_log,
             cookie,
         };
-        let (mut run, plan) = choose(self, &request)?;
+        let (mut run, plan) = choose(&self.inputs, &request)?;
         plan.decisions.iter().for_each(|text| self.around.decision(text));
         let files_len: u64 = run.files().iter().map(|file| file.len).sum();
         self.around.observer.event(&Event::Started { operation: "backup", total_bytes: files_len });
@@ -345,10 +201,10 @@ impl Job<'_> {
         let ended = now();
         let summary = SetSummary {
             id: self.set,
-            name: self.options.name.clone().unwrap_or_else(|| made_up_name(&self.info.name, plan.level, began)),
-            source: self.info.id,
-            source_name: self.info.name.clone(),
-            engine: self.info.engine.clone(),
+            name: self.options.name.clone().unwrap_or_else(|| made_up_name(&self.inputs.info.name, plan.level, began)),
+            source: self.inputs.info.id,
+            source_name: self.inputs.info.name.clone(),
+            engine: self.inputs.info.engine.clone(),
             level: plan.level,
             scope: self.options.scope.clone(),
             base: plan.base,
@@ -370,7 +226,7 @@ impl Job<'_> {
             stored_bytes: pieces.iter().map(|piece| piece.len).sum(),
             pieces,
             log,
-            parameters: parameters(&self.info, end.parameters),
+            parameters: parameters(&self.inputs.info, end.parameters),
             key_files: self.options.key_files.clone(),
             cookie: end.cookie,
             decisions: plan.decisions.clone(),

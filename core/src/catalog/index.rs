@@ -145,19 +145,20 @@ impl ChainIndex {
         map: &mut SectionMap,
     ) -> Result<()> {
         let set = &self.sets[at];
+        let mut found = Found::default();
+        let key = SectionKey { file: file.id, section };
         for (piece_at, piece) in set.pieces.iter().enumerate() {
-            let key = SectionKey { file: file.id, section };
             let overlaps = piece.root.segments.iter().enumerate().filter(|(_, segment)| segment.may_hold(key));
             for (segment_at, _) in overlaps {
                 let entries = self.segment(repository, at, piece_at, segment_at)?;
                 let from = entries.partition_point(|entry| place(entry) < Some(key));
-                for entry in entries[from..].iter().take_while(|entry| place(entry) == Some(key)) {
-                    if let Some(live) = resolve(entry, file, wanted, map) {
-                        map.frames.push(LiveFrame { set: at, piece: piece_at, entry: entry.clone(), pages: live });
-                    }
-                }
+                entries[from..]
+                    .iter()
+                    .take_while(|entry| place(entry) == Some(key))
+                    .for_each(|entry| found.add(at, piece_at, entry, file));
             }
         }
+        found.resolve(wanted, map);
         Ok(())
     }
 
@@ -223,21 +224,39 @@ pub fn continues(older: &FileEntry, newer: &FileEntry) -> bool {
     older.id == newer.id && older.generation == newer.generation && older.page_size == newer.page_size
 }
 
-fn resolve(entry: &IndexEntry, file: &FileEntry, wanted: &mut PageSet, map: &mut SectionMap) -> Option<PageSet> {
-    let EntryContent::Pages { table, .. } = &entry.content else { return None };
-    if table.generation != file.generation || table.page_size != file.page_size {
-        return None;
-    }
-    let mut live = PageSet::new();
-    for run in &table.runs {
-        let taken = wanted.take(run.run);
-        match run.kind {
-            RunKind::Data => live.union(&taken),
-            RunKind::Zero => map.zero.union(&taken),
-            RunKind::Free => map.free.union(&taken),
+/// What one set has of a section.
+#[derive(Default)]
+struct Found {
+    frames: Vec<LiveFrame>,
+    /// Runs with their kind and their frame.
+    runs: Vec<(PageRun, RunKind, usize)>,
+}
+
+impl Found {
+    fn add(&mut self, set: usize, piece: usize, entry: &IndexEntry, file: &FileEntry) {
+        let EntryContent::Pages { table, .. } = &entry.content else { return };
+        if table.generation != file.generation || table.page_size != file.page_size {
+            return;
         }
+        let frame = self.frames.len();
+        self.runs.extend(table.runs.iter().map(|stored| (stored.run, stored.kind, frame)));
+        self.frames.push(LiveFrame { set, piece, entry: entry.clone(), pages: PageSet::new() });
     }
-    (!live.is_empty()).then_some(live)
+
+    /// Takes what is wanted, in one pass over both.
+    fn resolve(mut self, wanted: &mut PageSet, map: &mut SectionMap) {
+        self.runs.sort_by_key(|(run, _, _)| *run);
+        let runs: Vec<PageRun> = self.runs.iter().map(|(run, _, _)| *run).collect();
+        wanted.take_ascending(&runs, |at, taken| {
+            let (_, kind, frame) = self.runs[at];
+            match kind {
+                RunKind::Data => self.frames[frame].pages.insert(taken),
+                RunKind::Zero => map.zero.insert(taken),
+                RunKind::Free => map.free.insert(taken),
+            }
+        });
+        map.frames.extend(self.frames.into_iter().filter(|frame| !frame.pages.is_empty()));
+    }
 }
 
 /// The file and section that a frame of pages belongs to.

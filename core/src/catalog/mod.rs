@@ -4,9 +4,13 @@
 //! objects, exactly as they are on the medium (sealed ones stay sealed), so that only new ones have to be fetched.
 //! Throwing that directory away loses nothing.
 
+pub mod around;
 pub mod cache;
+pub mod fresh;
 pub mod index;
 pub mod pieces;
+
+pub use around::{MAX_CHANNELS, Surroundings, check_channels};
 
 use std::collections::BTreeMap;
 
@@ -69,7 +73,7 @@ impl Catalog {
             }
         }
         if let Some(cache) = cache {
-            cache.keep_only(&|set| catalog.records.contains_key(&set))?;
+            note(cache.keep_only(&|set| catalog.records.contains_key(&set)));
         }
         Ok(catalog)
     }
@@ -109,7 +113,7 @@ impl Catalog {
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sets.
     pub fn find(&self, word: &str) -> Result<&SetRecord> {
         if word == "latest" {
-            let newest = self.records.values().filter(|record| record.summary.scope != Scope::Log).next_back();
+            let newest = self.records.values().rfind(|record| record.summary.scope != Scope::Log);
             return newest.ok_or_else(|| no_such_set(word));
         }
         let fits = |record: &&SetRecord| {
@@ -144,12 +148,13 @@ impl Catalog {
         self.records.values().filter(move |record| record.summary.source == source)
     }
 
-    /// The record of a source whose source-side memory is the newest: the one that ends at the largest LSN.
+    /// The record of a source whose source-side memory is the newest: the one made last. Not the one with the largest
+    /// LSN, which may be of a branch that has numbers far ahead of the one that is being backed up.
     #[must_use]
     pub fn newest_memory(&self, source: SourceId) -> Option<&SetRecord> {
         self.of_source(source)
             .filter(|record| !record.cookie.is_empty())
-            .max_by_key(|record| (record.end(), record.summary.ended, record.summary.id))
+            .max_by_key(|record| (record.summary.ended, record.end(), record.summary.id))
     }
 
     /// The largest LSN on record for a source, on any branch.
@@ -225,6 +230,13 @@ fn no_such_set(word: &str) -> Error {
     Error::new(ErrorKind::NotFound, "no such set").on(word).remedy("look at `setpiece sets`")
 }
 
+/// Copies make things faster; what goes wrong with them is no failure of the operation.
+fn note(kept: Result<()>) {
+    if let Err(error) = kept {
+        tracing::warn!(%error, "the local copies of metadata cannot be kept");
+    }
+}
+
 /// Whether an error is about one set only, so that the others can still be used.
 fn stands_for_itself(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Key)
@@ -244,7 +256,7 @@ fn read_record(repository: &Repository, cache: Option<&Cache>, set: SetId, objec
         (decoded, _) => decoded?,
     };
     if let (Some(cache), None) = (cache, &cached) {
-        cache.put(set, &bytes)?;
+        note(cache.put(set, &bytes));
     }
     Ok(record(meta.meta, objects))
 }

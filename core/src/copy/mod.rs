@@ -6,8 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::backup::Surroundings;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::SetKeys;

@@ -69,7 +69,7 @@ impl IndexEntry {
             return Err(wrong("the frame would lie outside of the piece"));
         }
         let stored = self.stored_len as usize;
-        if stored < FRAME_HEADER || stored > FRAME_HEADER + MAX_STORED || self.raw_len as usize > MAX_RAW {
+        if !(FRAME_HEADER..=FRAME_HEADER + MAX_STORED).contains(&stored) || self.raw_len as usize > MAX_RAW {
             return Err(wrong("a length is out of range"));
         }
         match &self.content {

@@ -17,6 +17,8 @@ use crate::model::{FileEntry, FileId, LogUnit, PageNo, RelPath, SetId, SetSummar
 
 /// Bytes in the header of a metadata object.
 pub const HEADER_LEN: usize = 160;
+/// The part of the header that the commitment is bound to: all before the salt.
+pub const BOUND_LEN: usize = 64;
 /// The bytes that a metadata object begins with.
 pub const MAGIC: [u8; 8] = *b"SPMETA\n\0";
 

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{
-    Capabilities, HeldLock, LockMode, Medium, ObjectInfo, ObjectName, ObjectReader, ObjectWriter,
-};
+use super::{Capabilities, HeldLock, LockMode, Medium, ObjectInfo, ObjectName, ObjectReader, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Objects in memory. Clones share them.
@@ -80,7 +78,8 @@ impl Medium for MemoryMedium {
     }
 
     fn open(&self, name: &ObjectName, offset: u64) -> Result<Box<dyn ObjectReader>> {
-        let bytes = self.object(name).ok_or_else(|| Error::new(ErrorKind::NotFound, "no such object").on(name.as_str()))?;
+        let bytes =
+            self.object(name).ok_or_else(|| Error::new(ErrorKind::NotFound, "no such object").on(name.as_str()))?;
         let at = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         Ok(Box::new(Reader { bytes, at }))
     }

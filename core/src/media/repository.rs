@@ -9,7 +9,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::limits::{MAX_KEYS, MAX_META_STORED};
 use crate::format::{RepoDescriptor, SetKeys, SetMeta};
 use crate::model::{RepoId, SetId, SourceId};
-use crate::transform::{DataKey, OpenedMeta, Secret, Vault, decode_meta, encode_meta};
+use crate::transform::{DataKey, OpenedMeta, Recipient, Secret, Vault, decode_meta, encode_meta};
 
 /// The longest descriptor and the longest object of keys: a header, and a record that is bounded.
 const MAX_KEY_OBJECT: u64 = MAX_KEYS as u64 + 4096;
@@ -87,6 +87,15 @@ impl Repository {
             return Err(Error::damaged(name.to_string(), format!("is generation {}", descriptor.generation)));
         }
         Ok(Repository { medium, descriptor, vault })
+    }
+
+    /// Writes to these recipients and no others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] when the descriptor names another.
+    pub fn trusting(mut self, recipients: &[Recipient]) -> Result<Self> {
+        self.vault = self.vault.pinned(recipients).map_err(|error| error.on(self.medium.label()))?;
+        Ok(self)
     }
 
     /// The medium it is on.

@@ -60,7 +60,9 @@ impl Uuid {
     #[must_use]
     pub fn from_time(unix_millis: u64, random: [u8; 10]) -> Self {
         let mut bytes = [0; 16];
-        bytes[..6].copy_from_slice(&unix_millis.to_be_bytes()[2..]);
+        for (at, byte) in bytes[..6].iter_mut().enumerate() {
+            *byte = (unix_millis >> (40 - 8 * at)) as u8;
+        }
         bytes[6..].copy_from_slice(&random);
         bytes[6] = 0x70 | (bytes[6] & 0x0f);
         bytes[8] = 0x80 | (bytes[8] & 0x3f);

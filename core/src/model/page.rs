@@ -107,6 +107,9 @@ impl PageSet {
     /// Takes the pages of `run` out of the set and returns those that were in it.
     pub fn take(&mut self, run: PageRun) -> PageSet {
         let taken = self.within(run);
+        if taken.is_empty() {
+            return taken;
+        }
         let from = self.0.partition_point(|have| have.end() <= run.first.0);
         let upto = from + self.0[from..].partition_point(|have| have.first.0 < run.end());
         let mut left = Vec::with_capacity(2);
@@ -121,6 +124,38 @@ impl PageSet {
         }
         self.0.splice(from..upto, left);
         taken
+    }
+
+    /// Takes runs out of the set in one pass, however many there are. `runs` ascend by their first page; where they
+    /// overlap, the earlier one gets the page. Hands each stretch that was in the set to `taken`, together with the place
+    /// of its run in `runs`.
+    pub fn take_ascending(&mut self, runs: &[PageRun], mut taken: impl FnMut(usize, PageRun)) {
+        let mut left = Vec::with_capacity(self.0.len());
+        let mut at = 0;
+        for &have in &self.0 {
+            let mut begin = have.first.0;
+            while let Some(run) = runs.get(at) {
+                if run.first.0 >= have.end() {
+                    break;
+                }
+                let open = PageRun::new(begin, have.end() - begin);
+                if let Some(both) = open.intersect(*run) {
+                    if both.first.0 > begin {
+                        left.push(PageRun::new(begin, both.first.0 - begin));
+                    }
+                    taken(at, both);
+                    begin = both.end();
+                }
+                if run.end() > have.end() {
+                    break;
+                }
+                at += 1;
+            }
+            if begin < have.end() {
+                left.push(PageRun::new(begin, have.end() - begin));
+            }
+        }
+        self.0 = left;
     }
 
     /// Whether the runs ascend, are not empty and do not touch; what comes from a medium is checked with this.
@@ -154,6 +189,26 @@ mod tests {
     }
 
     proptest! {
+        /// Taking many runs in one pass gives each page to the first run that has it.
+        #[test]
+        fn takes_many_runs_like_one_by_one(
+            have in proptest::collection::vec((0u64..60, 0u64..12), 0..12),
+            mut runs in proptest::collection::vec((0u64..60, 1u64..9), 0..12),
+        ) {
+            runs.sort();
+            let runs: Vec<PageRun> = runs.into_iter().map(|(first, count)| PageRun::new(first, count)).collect();
+            let mut one_by_one: PageSet = have.iter().map(|&(first, count)| PageRun::new(first, count)).collect();
+            let mut at_once = one_by_one.clone();
+            let mut expected = vec![PageSet::new(); runs.len()];
+            for (at, run) in runs.iter().enumerate() {
+                expected[at] = one_by_one.take(*run);
+            }
+            let mut given = vec![PageSet::new(); runs.len()];
+            at_once.take_ascending(&runs, |at, run| given[at].insert(run));
+            prop_assert_eq!(at_once, one_by_one);
+            prop_assert_eq!(given, expected);
+        }
+
         /// Inserting and taking runs behaves like the same on a plain set of numbers.
         #[test]
         fn behaves_like_a_set(steps in proptest::collection::vec((any::<bool>(), 0u64..60, 0u64..20), 0..40)) {

@@ -27,6 +27,8 @@ pub(super) struct Evidence<'e, 'u> {
 pub struct NodeLog<'u> {
     /// The log stream.
     pub node: NodeId,
+    /// The redo behind this point is needed; what is before it is in the set or was never written.
+    pub after: Lsn,
     /// The units, ascending and without a gap that matters.
     pub units: Vec<&'u LogUnit>,
 }
@@ -37,6 +39,8 @@ pub(super) struct Reach<'u> {
     /// The redo of all nodes is complete up to here. At least the set's `bak_end_lsn`.
     pub(super) upto: Lsn,
     pub(super) logs: Vec<NodeLog<'u>>,
+    /// Up to each moment every commit is done by the LSN beside it: the ends of units that are reached whole.
+    commits: Vec<(Timestamp, Lsn)>,
     /// What stops the node that stops first, if it has more redo behind a gap.
     pub(super) gap: Option<LogGap>,
 }
@@ -63,18 +67,31 @@ impl<'e, 'u> Evidence<'e, 'u> {
     /// # Errors
     /// When the set left out its redo and the units do not make up for it: what is missing, where that is known.
     pub(super) fn reach(&self, set: &SetSummary) -> Result<Reach<'u>, Option<LogGap>> {
-        let mut reach = Reach { upto: Lsn(u64::MAX), logs: Vec::new(), gap: None };
+        let mut reach = Reach { upto: Lsn(u64::MAX), logs: Vec::new(), commits: Vec::new(), gap: None };
         for node in self.nodes(set) {
-            let (units, upto, gap) = self.node_reach(node, first_needed(set, node));
+            let after = first_needed(set, node);
+            let (units, upto, gap) = self.node_reach(node, after);
             if upto < reach.upto {
                 (reach.upto, reach.gap) = (upto, gap);
             }
-            reach.logs.push(NodeLog { node, units });
+            reach.logs.push(NodeLog { node, after, units });
         }
         if reach.logs.is_empty() {
             reach.upto = set.bak_end_lsn;
         }
-        if reach.upto < set.bak_end_lsn { Err(reach.gap) } else { Ok(reach) }
+        if reach.upto < set.bak_end_lsn {
+            return Err(reach.gap);
+        }
+        reach.commits =
+            reach.logs.iter().flat_map(|log| &log.units).filter_map(|unit| self.commit(unit, reach.upto)).collect();
+        Ok(reach)
+    }
+
+    /// The last commit of a unit that lies in the history and before `upto` as a whole.
+    fn commit(&self, unit: &LogUnit, upto: Lsn) -> Option<(Timestamp, Lsn)> {
+        let end = unit.span.upto;
+        let whole = end <= upto && lineage::contains(self.history, unit.branch, end);
+        unit.last_commit.filter(|_| whole).map(|time| (time, end))
     }
 
     /// The nodes whose redo matters to `set` and what comes after it.
@@ -125,25 +142,20 @@ fn first_needed(set: &SetSummary, node: NodeId) -> Lsn {
 }
 
 impl<'u> Reach<'u> {
-    /// The units for which the redo of all nodes is complete, with what part of them counts.
-    fn complete(&self) -> impl Iterator<Item = &'u LogUnit> {
-        self.logs.iter().flat_map(|log| log.units.iter().copied()).filter(|unit| unit.span.upto <= self.upto)
-    }
-
     /// The last moment that is surely reached: that of the last commit.
     pub(super) fn last_commit(&self) -> Option<Timestamp> {
-        self.complete().filter_map(|unit| unit.last_commit).max()
+        self.commits.iter().map(|(time, _)| *time).max()
     }
 
     /// An LSN by which every commit up to `time` is surely done; `None` when the redo may end before `time`.
     pub(super) fn done_by(&self, time: Timestamp) -> Option<Lsn> {
-        self.complete().filter(|unit| unit.last_commit >= Some(time)).map(|unit| unit.span.upto).min()
+        self.commits.iter().filter(|(last, _)| *last >= time).map(|(_, end)| *end).min()
     }
 
     /// The same, cut off behind `lsn`: of each node the units that begin before it.
     pub(super) fn cut(mut self, lsn: Lsn) -> Reach<'u> {
         for log in &mut self.logs {
-            log.units.retain(|unit| unit.span.after < lsn);
+            log.units.retain(|unit| unit.span.after.max(log.after) < lsn);
         }
         self.upto = lsn;
         self

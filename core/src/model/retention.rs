@@ -10,7 +10,7 @@ use std::fmt;
 use super::chain::{ById, Usable, nearness};
 use super::id::{SetId, SourceId};
 use super::lineage::{self, Branches};
-use super::lsn::LsnSpan;
+use super::lsn::{Lsn, LsnSpan};
 use super::set::{Consistency, Level, NodeRange, Scope, SetSummary};
 use super::time::Timestamp;
 
@@ -46,7 +46,7 @@ pub enum KeepReason {
     LogFor(SetId),
     /// Log that is as new as the newest set of its source: a running backup may need it.
     NewLog,
-    /// Log of a source that has no other set.
+    /// Log of a source of which no other set is kept.
     OnlyLog,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for KeepReason {
             KeepReason::BaseOf(set) => write!(f, "base of {set}"),
             KeepReason::LogFor(set) => write!(f, "log that {set} needs"),
             KeepReason::NewLog => f.write_str("log as new as the newest set"),
-            KeepReason::OnlyLog => f.write_str("log of a source without any other set"),
+            KeepReason::OnlyLog => f.write_str("log of a source of which no other set is kept"),
         }
     }
 }
@@ -210,9 +210,9 @@ impl<'s> Keeping<'s> {
     }
 
     fn add_log(&mut self, wanted: &[SetId]) {
-        let sets = self.sets;
-        for log in sets.iter().filter(|set| set.scope == Scope::Log) {
-            let data = || sets.iter().filter(|set| set.source == log.source && set.holds_pages());
+        let holding: Vec<&SetSummary> = self.sets.iter().filter(|set| set.holds_pages()).collect();
+        for log in self.sets.iter().filter(|set| set.scope == Scope::Log) {
+            let data = || holding.iter().copied().filter(|set| set.source == log.source);
             let kept = || data().filter(|set| self.reasons.contains_key(&set.id));
             let goes_forward = |set: &&SetSummary| wanted.binary_search(&set.id).is_ok() && is_behind(log, set);
             let reason = if let Some(set) = kept().find(|set| goes_forward(set) || makes_up_for(log, set)) {
@@ -244,10 +244,14 @@ impl<'s> Keeping<'s> {
     }
 }
 
-/// Whether `log` has redo behind the end of `set`, on its branch or one that came from it.
+/// Whether `log` has redo behind the end of `set`: on its branch or one that came from it, or between the end of a set
+/// that nothing was written to since the fork and that fork.
 fn is_behind(log: &SetSummary, set: &SetSummary) -> bool {
-    lineage::contains(&log.branch, set.branch.current, set.bak_end_lsn)
-        && log.nodes.iter().any(|range| range.end_lsn > set.bak_end_lsn)
+    let end = set.bak_end_lsn;
+    let later = lineage::contains(&log.branch, set.branch.current, end);
+    let before_fork = set.branch.reach(log.branch.current).filter(|limit| *limit > end);
+    let limit = if later { Some(Lsn(u64::MAX)) } else { before_fork };
+    limit.is_some_and(|limit| log.nodes.iter().any(|range| range.end_lsn > end && range.begin_lsn < limit))
 }
 
 /// Whether `log` has redo that `set` needs and left out.

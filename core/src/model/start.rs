@@ -290,7 +290,12 @@ fn attempt<'u>(reach: Reach<'u>, target: &RecoveryTarget, set: &SetSummary) -> O
             return Some(reach.cut(farthest));
         }
     };
-    (stop <= reach.upto).then(|| Reach { gap: None, ..reach.cut(stop) })
+    if stop > reach.upto {
+        return None;
+    }
+    let mut reach = reach.cut(stop);
+    reach.gap = None;
+    Some(reach)
 }
 
 fn failure(target: &RecoveryTarget, branch: Option<BranchId>, why: Why) -> Unreachable {

@@ -8,52 +8,23 @@ mod batch;
 pub mod feed;
 pub mod plan;
 mod read;
+mod request;
 mod target;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::backup::{MAX_CHANNELS, Surroundings};
+use crate::catalog::{Surroundings, check_channels};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::media::repository::Repository;
 use crate::model::{BranchId, Consistency, RecoveryTarget, SetSummary, Until};
 use crate::source::{RecoverRequest, Recovered, Recovery};
 
-pub use plan::{RestorePlan, Totals, plan};
+pub use plan::{RestorePlan, Share, Totals, plan};
+pub use request::RestoreRequest;
 
 use feed::Feed;
 use target::Workplace;
-
-/// What is to be restored, and to where in its history.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RestoreRequest {
-    /// The source, by name or identifier; may be left out when the repository has one only.
-    pub source: Option<String>,
-    /// Start from this set instead of the nearest before the target.
-    pub set: Option<String>,
-    /// Where to stop.
-    pub target: RecoveryTarget,
-    /// Only this tablespace.
-    pub tablespace: Option<String>,
-    /// Streams in parallel, 1 to 255.
-    pub channels: u16,
-    /// New places for tablespaces that lay outside of the source's directory: old location and new.
-    pub map: Vec<(String, PathBuf)>,
-}
-
-impl Default for RestoreRequest {
-    fn default() -> Self {
-        RestoreRequest {
-            source: None,
-            set: None,
-            target: RecoveryTarget::default(),
-            tablespace: None,
-            channels: 2,
-            map: Vec::new(),
-        }
-    }
-}
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -82,9 +53,7 @@ pub fn restore(
     to: &Path,
     around: Surroundings<'_>,
 ) -> Result<RestoreReport> {
-    if !(1..=MAX_CHANNELS).contains(&request.channels) {
-        return Err(Error::new(ErrorKind::Usage, "the number of channels is out of range").remedy("use 1 to 255"));
-    }
+    check_channels(request.channels)?;
     around.step("plan")?;
     let plan = plan::plan(repository, request, around)?;
     let engine = recovery_for(recoveries, &plan)?;
@@ -116,23 +85,41 @@ fn run(
     around.observer.event(&Event::Started { operation: "restore", total_bytes: plan.totals.write_bytes });
     around.step("pages")?;
     read::pages(repository, plan, request, workplace, around)?;
+    plan.key_files.iter().try_for_each(|copy| workplace.key_file(copy))?;
     let Some(engine) = engine else { return Ok(None) };
     around.step("recover")?;
     let mut feed = Feed::new(repository, &plan.log, around.cancel);
-    let request = RecoverRequest {
+    let target = bounded(&request.target, plan);
+    let recovery = RecoverRequest {
         directory: workplace.path(),
         files: &plan.files,
         from: &plan.start.nodes,
         consistent_from: plan.start.bak_end_lsn,
+        complete_upto: if request.ends_with_set() { plan.start.bak_end_lsn } else { plan.reaches },
         branch: &plan.history,
-        target: &request.target,
+        target: &target,
         new_branch: new_branch(plan)?,
         source: plan.start.source,
         highest: plan.highest,
     };
-    let recovered = engine.recover(&request, &mut feed).doing(|| "recovering to the target".into())?;
+    let recovered = engine.recover(&recovery, &mut feed).doing(|| "recovering to the target".into())?;
     around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));
     Ok(Some(recovered))
+}
+
+/// The target as the engine gets it. Several nodes' redo does not end at the same LSN, so the latest state is the one up
+/// to which the redo of every node is complete. Behind the last redo nothing was written, so a target there is the state
+/// at its end.
+fn bounded(target: &RecoveryTarget, plan: &RestorePlan) -> RecoveryTarget {
+    let mut target = target.clone();
+    if target.until == Until::Latest {
+        target.until = Until::Lsn(plan.reaches);
+    }
+    let last = plan.log.iter().map(|(_, unit)| unit.span.upto).max().unwrap_or_default().max(plan.start.bak_end_lsn);
+    match target.until {
+        Until::Lsn(lsn) if lsn > last => RecoveryTarget { until: Until::Lsn(last), exclusive: false, ..target },
+        _ => target,
+    }
 }
 
 /// The recovery of the plan's engine; none for a tablespace alone, whose database has to recover it.
@@ -160,9 +147,4 @@ fn new_branch(plan: &RestorePlan) -> Result<BranchId> {
             return Ok(branch);
         }
     }
-}
-
-/// Whether a target asks for nothing behind the set's own end.
-pub(crate) fn ends_with_set(target: &RecoveryTarget) -> bool {
-    target.until == Until::SetEnd
 }

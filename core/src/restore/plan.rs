@@ -3,19 +3,19 @@
 //! Nothing is written while planning. Every page of every file is resolved, so that a set whose index does not hold
 //! what it should is found out before the target is touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{RestoreRequest, ends_with_set};
-use crate::backup::Surroundings;
-use crate::catalog::Catalog;
-use crate::catalog::index::{ChainIndex, LiveFrame, SectionMap, section_run, sections};
+use super::request::RestoreRequest;
+use crate::catalog::index::{ChainIndex, LiveFrame, SectionMap, sections};
+use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::{PieceKind, SetMeta};
+use crate::events::Event;
+use crate::format::{KeyFileCopy, PieceKind, SetMeta};
 use crate::media::repository::Repository;
 use crate::model::start::{StartRequest, choose_start};
 use crate::model::{
-    BranchHistory, BranchId, Consistency, FileEntry, FileId, LogUnit, Lsn, PageSet, Scope, SetId, SetSummary, SourceId,
-    Tablespace, TablespaceKind,
+    BranchHistory, BranchId, Consistency, FileEntry, LogUnit, Lsn, Scope, SetId, SetSummary, SourceId, Tablespace,
+    TablespaceKind,
 };
 
 /// What a restore reads and writes.
@@ -71,6 +71,8 @@ pub struct RestorePlan {
     pub tablespaces: Vec<Tablespace>,
     /// The tablespace that is restored alone.
     pub tablespace: Option<String>,
+    /// Key files of the source that the set carries, restored with it.
+    pub key_files: Vec<KeyFileCopy>,
     /// The redo to apply: the unit and the set that holds it, in order.
     pub log: Vec<(SetId, LogUnit)>,
     /// How far the redo on record reaches.
@@ -101,6 +103,10 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
     let asked = StartRequest { source, scope: &scope, target: &request.target, set };
     let start = choose_start(&asked, &catalog.summaries(), &usable, &units)?;
+    if let Some(gap) = start.gap {
+        let text = format!("{gap}; recovery ends before that, at LSN {}", start.reaches);
+        around.observer.event(&Event::Warning { text });
+    }
     let archived: Vec<LogUnit> =
         start.logs.iter().flat_map(|log| log.units.iter().map(|unit| (*unit).clone())).collect();
     let index = ChainIndex::open(repository, &start.chain, false).doing(|| "opening the chain".into())?;
@@ -115,6 +121,7 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
         files,
         tablespaces,
         tablespace: request.tablespace.clone(),
+        key_files: if request.tablespace.is_some() { Vec::new() } else { index.newest()?.meta.key_files.clone() },
         log,
         reaches: start.reaches,
         shares: Vec::new(),
@@ -170,19 +177,18 @@ fn log_in_order(
 ) -> Result<Vec<(SetId, LogUnit)>> {
     let mut units: Vec<LogUnit> =
         if meta.summary.consistency == Consistency::WithLog { meta.log.clone() } else { Vec::new() };
-    let beyond = !ends_with_set(&request.target) || meta.summary.consistency == Consistency::WithoutLog;
+    let beyond = !request.ends_with_set() || meta.summary.consistency == Consistency::WithoutLog;
     if beyond {
         let held: Vec<_> = units.iter().map(|unit| (unit.node, unit.branch, unit.span)).collect();
         units.extend(archived.into_iter().filter(|unit| !held.contains(&(unit.node, unit.branch, unit.span))));
     }
     units.sort_by_key(|unit| (unit.span.after, unit.node, unit.span.upto));
-    let holder = |unit: &LogUnit| {
-        let own = meta.log.contains(unit).then_some(meta.summary.id);
-        own.or_else(|| catalog.units().find(|(_, have)| *have == unit).map(|(set, _)| set))
-    };
-    let found = units.into_iter().map(|unit| {
-        let set = holder(&unit).ok_or_else(|| Error::new(ErrorKind::Internal, "redo was chosen that no set holds"))?;
-        Ok((set, unit))
+    let key = |unit: &LogUnit| (unit.node, unit.branch, unit.seq, unit.span.after, unit.span.upto);
+    let mut holders: BTreeMap<_, SetId> = catalog.units().map(|(set, unit)| (key(unit), set)).collect();
+    holders.extend(meta.log.iter().map(|unit| (key(unit), meta.summary.id)));
+    let found = units.into_iter().map(|unit| match holders.get(&key(&unit)) {
+        Some(set) => Ok((*set, unit)),
+        None => Err(Error::new(ErrorKind::Internal, "redo was chosen that no set holds")),
     });
     found.collect()
 }
@@ -244,16 +250,4 @@ pub(super) fn resolve(
 pub(super) fn in_order(mut map: SectionMap) -> Vec<LiveFrame> {
     map.frames.sort_by_key(|frame| (frame.set, frame.piece, frame.entry.offset));
     map.frames
-}
-
-/// Every page of a section; for tests of the rule that each is written once.
-#[must_use]
-pub fn section_pages(file: &FileEntry, section: u64) -> PageSet {
-    section_run(file, section).into_iter().collect()
-}
-
-/// A file that a plan names.
-#[must_use]
-pub fn file_of(plan: &RestorePlan, id: FileId) -> Option<&FileEntry> {
-    plan.files.iter().find(|file| file.id == id)
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::RestoreRequest;
 use super::batch::{Batch, Batches};
 use super::plan::RestorePlan;
+use super::request::RestoreRequest;
 use super::target::{Places, Workplace};
-use crate::backup::Surroundings;
+use crate::catalog::Surroundings;
 use crate::catalog::index::LiveFrame;
 use crate::catalog::pieces;
 use crate::error::{Error, Result};

@@ -4,8 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::backup::new_uuid;
+use crate::catalog::fresh::uuid;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::KeyFileCopy;
 use crate::model::{FileEntry, Tablespace};
 
 /// The directory that is being filled.
@@ -29,7 +30,7 @@ impl Workplace {
         };
         refuse_used(&target)?;
         fs::create_dir_all(parent).map_err(failed(parent))?;
-        let hidden = format!(".{}.setpiece-{}", name.to_string_lossy(), new_uuid()?);
+        let hidden = format!(".{}.setpiece-{}", name.to_string_lossy(), uuid()?);
         let path = parent.join(hidden);
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed(&path))?;
         Ok(Workplace { target, path })
@@ -53,6 +54,17 @@ impl Workplace {
             .map_err(failed(&path))?;
         made.set_len(file.len).map_err(failed(&path))?;
         Ok(made)
+    }
+
+    /// Writes a key file that the set carried, for its owner only.
+    pub(super) fn key_file(&self, copy: &KeyFileCopy) -> Result<()> {
+        let path = copy.path.below(&self.path);
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed(directory))?;
+        }
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed(&path))?;
+        file.write_all_at(&copy.bytes, 0).map_err(failed(&path))
     }
 
     /// Makes everything written durable, then gives the directory its name.

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::backup::{Surroundings, now};
-use crate::catalog::Catalog;
+use crate::catalog::fresh::now;
+use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::media::repository::{Repository, SetObjects};

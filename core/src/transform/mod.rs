@@ -6,18 +6,24 @@
 pub mod aead;
 pub mod codec;
 pub mod derive;
+pub mod descriptor;
+pub mod emit;
 pub mod hash;
+pub mod indexer;
 pub mod meta;
-pub mod opener;
 pub mod reader;
+pub mod rekey;
+pub mod seal;
 pub mod secret;
 pub mod vault;
 pub mod wrap;
 pub mod writer;
 
+pub use descriptor::SlotRequest;
 pub use hash::page_hash;
 pub use meta::{OpenedMeta, decode_meta, encode_meta, peek_keys, peek_meta};
 pub use reader::{FrameContent, PieceReader, WholeUnit};
+pub use rekey::{add_slot, new_descriptor, remove_slot, rotate};
 pub use secret::{DataKey, Identity, KeyFile, Passphrase, Recipient, Secret};
-pub use vault::{SlotRequest, Vault, add_slot, new_descriptor, remove_slot, rotate};
+pub use vault::Vault;
 pub use writer::{PieceSpec, PieceWriter};

@@ -9,46 +9,25 @@
 //! What is wrong with one set does not keep the others from being checked.
 
 mod piece;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::backup::{MAX_CHANNELS, Surroundings};
-use crate::catalog::Catalog;
+pub use work::Depth;
+
+use crate::catalog::{Catalog, Surroundings, check_channels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::format::{PieceInfo, SetMeta};
 use crate::media::repository::Repository;
 use crate::model::SetId;
 use crate::pipeline::run::{Stop, workers};
 use crate::source::Recovery;
-use crate::transform::{DataKey, OpenedMeta};
+use crate::transform::OpenedMeta;
 
-/// How much is proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// Nothing is missing.
-    Meta,
-    /// Every stored byte is what was written.
-    Frames,
-    /// Every page is what was read from the source.
-    Pages,
-}
-
-impl std::str::FromStr for Depth {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "meta" => Ok(Depth::Meta),
-            "frames" => Ok(Depth::Frames),
-            "pages" => Ok(Depth::Pages),
-            _ => Err(Error::new(ErrorKind::Usage, "no depth").on(text).remedy("use meta, frames or pages")),
-        }
-    }
-}
+use work::{Counters, Todo};
 
 /// What is wrong with a set.
 #[derive(Debug)]
@@ -93,9 +72,7 @@ pub fn check(
     channels: u16,
     around: Surroundings<'_>,
 ) -> Result<CheckReport> {
-    if !(1..=MAX_CHANNELS).contains(&channels) {
-        return Err(Error::new(ErrorKind::Usage, "the number of channels is out of range").remedy("use 1 to 255"));
-    }
+    check_channels(channels)?;
     // Copies of metadata prove nothing about the medium, so none are used.
     let catalog = Catalog::load(repository, None)?;
     let sets = wanted(&catalog, words)?;
@@ -137,21 +114,6 @@ fn meta_depth(repository: &Repository, catalog: &Catalog, set: SetId) -> Result<
         catalog.whole(set)?;
     }
     repository.open_set(set)
-}
-
-/// One piece to read.
-struct Todo<'a> {
-    meta: &'a SetMeta,
-    key: Option<&'a DataKey>,
-    piece: &'a PieceInfo,
-}
-
-#[derive(Default)]
-struct Counters {
-    frames: AtomicU64,
-    pages: AtomicU64,
-    stored: AtomicU64,
-    raw: AtomicU64,
 }
 
 fn read_pieces(

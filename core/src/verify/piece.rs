@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Counters, Depth, Todo};
-use crate::backup::Surroundings;
+use super::work::{Counters, Depth, Todo};
+use crate::catalog::Surroundings;
 use crate::catalog::pieces;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;

@@ -1,0 +1,276 @@
+//! `setpiece restore`: bring a database back, to the end of the redo or to any moment before.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use setpiece::model::{BranchId, Lsn, RecoveryTarget, Until};
+use setpiece::restore::plan::Share;
+use setpiece::restore::{RestorePlan, RestoreReport, RestoreRequest, Totals};
+use setpiece::{Error, ErrorKind, Result};
+
+use crate::console::{Answer, Console};
+use crate::documents::{Id, SetDocument, Text, Time};
+use crate::options::{Moment, RepoOptions};
+use crate::text;
+
+/// Restore a database into a new directory, and recover it to the end of its redo or to a moment before.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    repo: RepoOptions,
+    /// Where to: a directory that does not exist yet or is empty.
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    to: Option<PathBuf>,
+    /// The source as `setpiece sets` names it [default: the only one].
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Start from this set; without a target the restore ends at the end of the set.
+    #[arg(long, value_name = "SET")]
+    set: Option<String>,
+    /// Recover up to this LSN.
+    #[arg(long, value_name = "LSN", group = "until")]
+    until_lsn: Option<u64>,
+    /// Recover up to this moment: RFC 3339; without an offset the time zone of this machine counts.
+    #[arg(long, value_name = "TIME", group = "until")]
+    until_time: Option<Moment>,
+    /// Recover up to a named point, for engines that have them.
+    #[arg(long, value_name = "NAME", group = "until")]
+    until_name: Option<String>,
+    /// Recover up to a transaction, for engines that number them.
+    #[arg(long, value_name = "XID", group = "until")]
+    until_xid: Option<u64>,
+    /// Stop just before the target instead of just behind it.
+    #[arg(long, requires = "until")]
+    exclusive: bool,
+    /// The branch to recover along [default: the newest].
+    #[arg(long, value_name = "BRANCH")]
+    branch: Option<u64>,
+    /// Restore only this tablespace, without recovering it.
+    #[arg(long, value_name = "NAME")]
+    tablespace: Option<String>,
+    /// Another place for a tablespace that lay outside of the database's directory.
+    #[arg(long, value_name = "OLD=NEW", value_parser = mapping)]
+    map: Vec<(String, PathBuf)>,
+    /// Write only what differs from what is there.
+    #[arg(long)]
+    delta: bool,
+    /// Start the database afterwards.
+    #[arg(long)]
+    open: bool,
+    /// Streams in parallel.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=255))]
+    channels: u16,
+    /// Only say what would be read and written.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    dry_run: bool,
+    to: Option<PathBuf>,
+    start: SetDocument,
+    chain: Vec<ShareDocument>,
+    log: Option<LogDocument>,
+    totals: TotalsDocument,
+    recovered: Option<RecoveredDocument>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct ShareDocument {
+    id: Id,
+    name: String,
+    frames: u64,
+    read_bytes: u64,
+    pages: u64,
+}
+
+#[derive(Serialize)]
+struct LogDocument {
+    units: u64,
+    bytes: u64,
+    after_lsn: u64,
+    upto_lsn: u64,
+}
+
+#[derive(Serialize)]
+struct TotalsDocument {
+    frames: u64,
+    dead_frames: u64,
+    read_bytes: u64,
+    pages: u64,
+    write_bytes: u64,
+    log_units: u64,
+    log_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct RecoveredDocument {
+    lsn: u64,
+    time: Option<Time>,
+    branch: u64,
+}
+
+pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
+    refuse_what_is_not_there(&options)?;
+    let setpiece = options.repo.open(console)?;
+    let request = request(&options, console);
+    let began = Instant::now();
+    match options.to {
+        Some(to) if !options.dry_run => {
+            let report = setpiece.restore(&request, &to)?;
+            restored(report, to, began.elapsed())
+        }
+        to => planned(&setpiece.plan(&request)?, to, began.elapsed()),
+    }
+}
+
+fn refuse_what_is_not_there(options: &Options) -> Result<()> {
+    let unsupported = |option: &str, what: &str, remedy: &str| {
+        Err(Error::new(ErrorKind::Unsupported, what).on(option).remedy(remedy))
+    };
+    if options.delta {
+        return unsupported("--delta", "a restore cannot reuse what is there yet", "restore into a new directory");
+    }
+    if options.open {
+        return unsupported("--open", "no engine here is a server that could be started", "open the restored database");
+    }
+    if options.until_name.is_some() {
+        return unsupported("--until-name", "no engine here has named points", "use --until-time or --until-lsn");
+    }
+    if options.until_xid.is_some() {
+        let what = "no engine here numbers its transactions";
+        return unsupported("--until-xid", what, "use --until-time or --until-lsn");
+    }
+    Ok(())
+}
+
+fn request(options: &Options, console: &Console) -> RestoreRequest {
+    let until = match (&options.until_lsn, &options.until_time) {
+        (Some(lsn), _) => Until::Lsn(Lsn(*lsn)),
+        (None, Some(moment)) => Until::Time(moment.said(console)),
+        // Who names a set means that set.
+        (None, None) if options.set.is_some() => Until::SetEnd,
+        (None, None) => Until::Latest,
+    };
+    let branch = options.branch.map(BranchId);
+    let mut request = RestoreRequest::default();
+    request.source = options.source.clone();
+    request.set = options.set.clone();
+    request.target = RecoveryTarget { until, exclusive: options.exclusive, branch };
+    request.tablespace = options.tablespace.clone();
+    request.channels = options.channels;
+    request.map = options.map.clone();
+    request
+}
+
+fn mapping(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && new.starts_with('/') => Ok((old.into(), new.into())),
+        _ => Err("expected OLD=NEW, and NEW to be an absolute path".into()),
+    }
+}
+
+fn restored(report: RestoreReport, to: PathBuf, took: Duration) -> Result<Answer> {
+    let recovered = report.recovered.map(|done| RecoveredDocument {
+        lsn: done.lsn.0,
+        time: done.time.map(Text),
+        branch: done.branch.0,
+    });
+    let mut text = format!("restored {} into {}\n", report.start.source_name, to.display());
+    text += &format!("  beginning with set {}\n", report.start.name);
+    text += &totals_in_words(&report.totals);
+    if let Some(done) = &recovered {
+        let time = done.time.as_ref().map_or_else(String::new, |time| format!(" ({})", time.0));
+        text += &format!("  recovered to LSN {}{time}; goes on as branch {}\n", done.lsn, done.branch);
+    }
+    text += &format!("  {}\n", text::seconds(took));
+    let document = Document {
+        dry_run: false,
+        to: Some(to),
+        start: (&report.start).into(),
+        chain: Vec::new(),
+        log: None,
+        totals: totals(&report.totals),
+        recovered,
+        seconds: took.as_secs_f64(),
+    };
+    Answer::new(&document, text)
+}
+
+fn planned(plan: &RestorePlan, to: Option<PathBuf>, took: Duration) -> Result<Answer> {
+    let log = plan.log.first().zip(plan.log.last()).map(|((_, first), (_, last))| LogDocument {
+        units: plan.totals.log_units,
+        bytes: plan.totals.log_bytes,
+        after_lsn: first.span.after.0,
+        upto_lsn: last.span.upto.0,
+    });
+    let share = |share: &Share| ShareDocument {
+        id: Text(share.set),
+        name: share.name.clone(),
+        frames: share.frames,
+        read_bytes: share.read_bytes,
+        pages: share.pages,
+    };
+    let document = Document {
+        dry_run: true,
+        to,
+        start: (&plan.start).into(),
+        chain: plan.shares.iter().map(share).collect(),
+        log,
+        totals: totals(&plan.totals),
+        recovered: None,
+        seconds: took.as_secs_f64(),
+    };
+    let text = plan_in_words(plan, &document);
+    Answer::new(&document, text)
+}
+
+fn totals(totals: &Totals) -> TotalsDocument {
+    TotalsDocument {
+        frames: totals.frames,
+        dead_frames: totals.dead_frames,
+        read_bytes: totals.read_bytes,
+        pages: totals.pages,
+        write_bytes: totals.write_bytes,
+        log_units: totals.log_units,
+        log_bytes: totals.log_bytes,
+    }
+}
+
+fn plan_in_words(plan: &RestorePlan, document: &Document) -> String {
+    let start = &plan.start;
+    let mut text = format!("plan for {}, branch {}\n", start.source_name, plan.history.current);
+    text += &format!("  begins with set {}, consistent at LSN {} ({})\n", start.name, start.bak_end_lsn, start.ended);
+    let rows = document.chain.iter().map(|share| {
+        [share.name.clone(), share.frames.to_string(), text::bytes(share.read_bytes), share.pages.to_string()]
+    });
+    let table = text::table(&["SET", "FRAMES", "BYTES", "PAGES"], rows);
+    table.lines().for_each(|line| text += &format!("  {line}\n"));
+    if let Some(log) = &document.log {
+        text += &format!(
+            "  then {} of redo, LSN {} to {}, {}\n",
+            text::count(log.units, "unit"),
+            log.after_lsn,
+            log.upto_lsn,
+            text::bytes(log.bytes)
+        );
+    }
+    text + &totals_in_words(&plan.totals) + "nothing was written\n"
+}
+
+fn totals_in_words(totals: &Totals) -> String {
+    format!(
+        "  reads {} in {}, each once; skips {} without a live page\n  writes {} in {}, each once\n  applies {} of redo, {}\n",
+        text::bytes(totals.read_bytes),
+        text::count(totals.frames, "frame"),
+        totals.dead_frames,
+        text::bytes(totals.write_bytes),
+        text::count(totals.pages, "stored page"),
+        text::count(totals.log_units, "unit"),
+        text::bytes(totals.log_bytes)
+    )
+}

@@ -1,0 +1,214 @@
+//! `setpiece sets`: what the repository holds, how sets hang together, and to which moments recovery is possible.
+
+use clap::Args;
+use serde::Serialize;
+use setpiece::Result;
+use setpiece::catalog::{Catalog, SetRecord};
+use setpiece::model::window::Window;
+use setpiece::model::{RepoId, Scope, SetSummary, SourceId};
+
+use crate::console::{Answer, Console};
+use crate::documents::{ErrorDocument, Id, RecordDocument, RemovedDocument, Text, WindowDocument, state};
+use crate::options::RepoOptions;
+use crate::{text, timeline, tree};
+
+/// List sets, chains and recoverable windows.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    repo: RepoOptions,
+    /// List every set of captured redo instead of one line for each unbroken row.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    repository: Text<RepoId>,
+    sets: Vec<RecordDocument>,
+    sources: Vec<SourceWindows>,
+    damaged: Vec<DamagedDocument>,
+    orphans: Vec<RemovedDocument>,
+}
+
+#[derive(Serialize)]
+struct SourceWindows {
+    id: Text<SourceId>,
+    name: String,
+    /// The newest set of every chain and the sets below it, down to the full one.
+    chains: Vec<Vec<Id>>,
+    windows: Vec<WindowDocument>,
+}
+
+#[derive(Serialize)]
+struct DamagedDocument {
+    id: Id,
+    error: ErrorDocument,
+}
+
+pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
+    let setpiece = options.repo.open(console)?;
+    let catalog = setpiece.catalog()?;
+    let document = Document {
+        repository: Text(setpiece.repository().id()),
+        sets: catalog.records().map(|record| RecordDocument::of(record, &catalog)).collect(),
+        sources: catalog.sources().into_iter().map(|(id, name)| of_source(&catalog, id, name)).collect(),
+        damaged: damaged(&catalog),
+        orphans: orphans(&catalog),
+    };
+    Answer::new(&document, in_words(&catalog, options.all))
+}
+
+fn of_source(catalog: &Catalog, id: SourceId, name: String) -> SourceWindows {
+    let summaries: Vec<&SetSummary> = catalog.of_source(id).map(|record| &record.summary).collect();
+    let is_base = |set: &SetSummary| summaries.iter().any(|other| other.base == Some(set.id));
+    let tips = summaries.iter().filter(|set| set.holds_pages() && !is_base(set));
+    let chains = tips.filter_map(|set| catalog.chain(set.id).ok());
+    SourceWindows {
+        id: Text(id),
+        name,
+        chains: chains.map(|chain| chain.into_iter().map(Text).collect()).collect(),
+        windows: catalog.windows(id).iter().map(Into::into).collect(),
+    }
+}
+
+fn damaged(catalog: &Catalog) -> Vec<DamagedDocument> {
+    let sets = catalog.damaged().iter();
+    sets.map(|(id, error)| DamagedDocument { id: Text(*id), error: ErrorDocument::of(error) }).collect()
+}
+
+fn orphans(catalog: &Catalog) -> Vec<RemovedDocument> {
+    let sets = catalog.orphans().iter();
+    sets.map(|(id, objects)| RemovedDocument { id: Text(*id), name: None, bytes: objects.bytes() }).collect()
+}
+
+fn in_words(catalog: &Catalog, all: bool) -> String {
+    let records: Vec<&SetRecord> = catalog.records().collect();
+    if records.is_empty() && catalog.damaged().is_empty() && catalog.orphans().is_empty() {
+        return "no sets yet\n".into();
+    }
+    let header = ["NAME", "ID", "LEVEL", "SCOPE", "BASE", "TIME", "LSN", "RAW", "STORED", "STATE"];
+    let mut text = text::table(&header, rows(catalog, &records, all));
+    for (source, name) in catalog.sources() {
+        text += &source_in_words(catalog, source, &name);
+    }
+    for (set, error) in catalog.damaged() {
+        text += &format!("\ndamaged: set {set}: {error}\n");
+    }
+    if !catalog.orphans().is_empty() {
+        let bytes = catalog.orphans().iter().map(|(_, objects)| objects.bytes()).sum();
+        text += &format!(
+            "\n{} without metadata, {}: being written now, or left by a crash, and then `setpiece expire` removes it\n",
+            text::count(catalog.orphans().len() as u64, "set"),
+            text::bytes(bytes)
+        );
+    }
+    text
+}
+
+/// Rows of the table. An unbroken row of captured redo has one line.
+fn rows(catalog: &Catalog, records: &[&SetRecord], all: bool) -> Vec<[String; 10]> {
+    let mut rows: Vec<[String; 10]> = Vec::new();
+    let mut captured: Vec<&SetRecord> = Vec::new();
+    let (logs, sets): (Vec<&SetRecord>, Vec<&SetRecord>) =
+        records.iter().partition(|record| record.summary.scope == Scope::Log && !all);
+    rows.extend(sets.into_iter().map(|record| row(catalog, record)));
+    for record in logs {
+        if captured.last().is_some_and(|last| !goes_on(last, record)) {
+            rows.push(captured_row(&captured));
+            captured.clear();
+        }
+        captured.push(record);
+    }
+    if !captured.is_empty() {
+        rows.push(captured_row(&captured));
+    }
+    rows
+}
+
+fn row(catalog: &Catalog, record: &SetRecord) -> [String; 10] {
+    let set = &record.summary;
+    let log = set.scope == Scope::Log;
+    [
+        set.name.clone(),
+        text::short(set.id),
+        if log { "-".into() } else { set.level.to_string() },
+        set.scope.to_string(),
+        set.base.map_or_else(|| "-".into(), text::short),
+        text::moment(set.ended),
+        set.bak_end_lsn.to_string(),
+        text::bytes(record.raw_bytes),
+        text::bytes(record.stored_bytes),
+        state(record, catalog),
+    ]
+}
+
+/// Whether `next` holds the redo right behind that of `last`.
+fn goes_on(last: &SetRecord, next: &SetRecord) -> bool {
+    let follows = match (last.log.last(), next.log.first()) {
+        (Some(last), Some(next)) => next.follows(last).is_ok(),
+        _ => false,
+    };
+    follows && last.summary.source == next.summary.source && last.missing.is_empty() == next.missing.is_empty()
+}
+
+fn captured_row(records: &[&SetRecord]) -> [String; 10] {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Default::default() };
+    let name = match records.len() {
+        1 => first.summary.name.clone(),
+        _ => format!("{} .. {}", first.summary.name, last.log.last().map_or(0, |unit| unit.seq.0)),
+    };
+    let state = if first.missing.is_empty() { "whole" } else { "incomplete" };
+    [
+        name,
+        text::short(last.summary.id),
+        "-".into(),
+        "log".into(),
+        "-".into(),
+        text::moment(last.summary.ended),
+        last.summary.bak_end_lsn.to_string(),
+        text::bytes(records.iter().map(|record| record.raw_bytes).sum()),
+        text::bytes(records.iter().map(|record| record.stored_bytes).sum()),
+        format!("{state}, {}", text::count(records.len() as u64, "set")),
+    ]
+}
+
+fn source_in_words(catalog: &Catalog, source: SourceId, name: &str) -> String {
+    let summaries: Vec<&SetSummary> = catalog.of_source(source).map(|record| &record.summary).collect();
+    let windows = catalog.windows(source);
+    let mut text = String::new();
+    let chains = tree::draw(summaries.iter().copied());
+    if !chains.is_empty() {
+        text += &format!("\nchains of {name}\n");
+        chains.iter().for_each(|line| text += &format!("  {line}\n"));
+    }
+    text += &format!("\nrecovery of {name} is possible\n");
+    if windows.is_empty() {
+        text += "  nowhere: no set can be restored\n";
+    }
+    windows.iter().for_each(|window| text += &window_in_words(window));
+    let picture = timeline::draw(&summaries, &windows, timeline::WIDTH);
+    if !picture.is_empty() {
+        text += "\n";
+        picture.iter().for_each(|line| text += &format!("  {line}\n"));
+    }
+    text
+}
+
+fn window_in_words(window: &Window) -> String {
+    let time = match window.to_time {
+        Some(to) => format!("from {} to {}", window.from_time, to),
+        None => format!("at {}", window.from_time),
+    };
+    let lsn = if window.from == window.to {
+        format!("LSN {}", window.from)
+    } else {
+        format!("LSN {} to {}", window.from, window.to)
+    };
+    let gap = window.gap.map(|gap| format!("    then {gap}\n")).unwrap_or_default();
+    format!(
+        "  on branch {} {time}, {lsn}, beginning with {}\n{gap}",
+        window.branch,
+        text::count(window.sets.len() as u64, "set")
+    )
+}

@@ -1,0 +1,58 @@
+//! Changes of a repository's keys, as pairs of the new descriptor and what opens it.
+
+use super::descriptor::{SlotRequest, new_epoch, proven, unencrypted, with_epoch, with_slot, without_slot};
+use super::vault::Vault;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{CipherId, RepoDescriptor};
+use crate::model::RepoId;
+
+/// The descriptor of a new repository; without slots nothing will be encrypted.
+///
+/// # Errors
+/// When the system gives no random bytes, or a slot makes no sense.
+pub fn new_descriptor(repo: RepoId, slots: &[SlotRequest]) -> Result<(RepoDescriptor, Vault)> {
+    let mut descriptor = unencrypted(repo);
+    if slots.is_empty() {
+        return Ok((descriptor, Vault::default()));
+    }
+    let (epoch, key, after) = new_epoch(repo, 1, 1, slots)?;
+    descriptor.cipher = CipherId::Aes256Gcm;
+    descriptor.next_slot = after;
+    descriptor.epochs.push(epoch);
+    let descriptor = proven(descriptor, &key)?;
+    let vault = Vault::default().with_epoch(1, key).of(&descriptor)?;
+    Ok((descriptor, vault))
+}
+
+/// The next generation of a descriptor, with one more way to open it.
+///
+/// # Errors
+/// [`ErrorKind::Key`] when the vault has no secret or nothing is encrypted.
+pub fn add_slot(descriptor: &RepoDescriptor, vault: &Vault, slot: &SlotRequest) -> Result<RepoDescriptor> {
+    with_slot(descriptor, vault.epoch_key(current(descriptor)?)?, slot)
+}
+
+/// The next generation of a descriptor, with one way less to open it.
+///
+/// # Errors
+/// [`ErrorKind::Key`] when it is the last, when the vault has no secret, or when nothing is encrypted.
+pub fn remove_slot(descriptor: &RepoDescriptor, vault: &Vault, slot: u32) -> Result<RepoDescriptor> {
+    without_slot(descriptor, vault.epoch_key(current(descriptor)?)?, slot)
+}
+
+/// The next generation of a descriptor, with a new key that `slots` open. The keys before it can be reached by it, until
+/// the keys of all sets are wrapped anew.
+///
+/// # Errors
+/// [`ErrorKind::Key`] when the vault has no secret or nothing is encrypted.
+pub fn rotate(descriptor: &RepoDescriptor, vault: &Vault, slots: &[SlotRequest]) -> Result<(RepoDescriptor, Vault)> {
+    let old = vault.epoch_key(current(descriptor)?)?;
+    let (next, id, key) = with_epoch(descriptor, old, slots)?;
+    let vault = vault.clone().with_epoch(id, key).of(&next)?;
+    Ok((next, vault))
+}
+
+fn current(descriptor: &RepoDescriptor) -> Result<u32> {
+    let none = || Error::new(ErrorKind::Key, "the repository is not encrypted, it has no keys");
+    descriptor.current().map(|epoch| epoch.id).ok_or_else(none)
+}

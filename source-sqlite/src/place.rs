@@ -1,0 +1,285 @@
+//! How positions in SQLite's log become LSNs that grow for ever, and what is remembered of them in a cookie.
+//!
+//! A log is written from its first frame on, again and again. Each time is a *generation*, known by the salts in its
+//! header. An LSN is `generation number << 32 | frame`, where the frame is the last one of a transaction. SQLite does
+//! not number generations, so whoever looks at a log gives it a number, from the cookie (what was last seen of this
+//! branch) and what it sees now. Two observers who start from the same cookie and see the same log get the same
+//! number; that is why every observer must be given the newest cookie on record. The rules:
+//!
+//! | last seen | seen now | number | redo between is known |
+//! |---|---|---|---|
+//! | nothing of this branch | anything | highest on record + 1 | no |
+//! | a log | the same salts, the same checksum at the frame last seen | the same | yes |
+//! | a log | the same salts, but not that (a power failure took transactions back) | + 1 | no |
+//! | a log | first salt larger by a small d: a restart adds 1 | + d | no |
+//! | a log | other salts: deleted or truncated, and made anew | + 1 | no |
+//! | a log | no frames | + 1, frame 0 | no |
+//! | no frames | a log | the same | if the database file was not written to |
+//! | no frames | no frames, database file not written to | the same | yes |
+//! | no frames | no frames, database file written to | + 1 | no |
+//!
+//! The last three lines rest on this: a generation can end only when all of it has been copied into the database file.
+//! The checkpoint sequence number in the header is of no use, since each connection counts for itself.
+
+use minicbor::{Decode, Encode};
+use setpiece_core::model::{BranchId, Lsn};
+use setpiece_core::{Error, ErrorKind, Result};
+
+use crate::dbfile::FileMark;
+use crate::wal::{Cursor, Salts, Sum, WalHeader};
+
+/// A first salt that grew by at most this much is taken for restarts. Chance does the same once in 65536 times.
+const RESTARTS: u32 = 1 << 16;
+const COOKIE_VERSION: u32 = 1;
+const MAX_COOKIE: usize = 64 << 10;
+/// Branches that a cookie remembers; the ones seen longest ago are forgotten first.
+const MAX_POINTS: usize = 16;
+
+/// The LSN of frame `frame` of generation `ordinal`.
+pub(crate) fn lsn(ordinal: u32, frame: u32) -> Lsn {
+    Lsn(u64::from(ordinal) << 32 | u64::from(frame))
+}
+
+/// The generation of an LSN.
+pub(crate) fn ordinal_of(lsn: Lsn) -> u32 {
+    (lsn.0 >> 32) as u32
+}
+
+/// The frame of an LSN.
+pub(crate) fn frame_of(lsn: Lsn) -> u32 {
+    (lsn.0 & u64::from(u32::MAX)) as u32
+}
+
+/// A generation of the log and a committed frame in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct WalMark {
+    #[n(0)]
+    pub(crate) salts: Salts,
+    #[n(1)]
+    pub(crate) sum: Sum,
+}
+
+/// What was seen of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Point {
+    /// The branch.
+    #[n(0)]
+    pub(crate) branch: BranchId,
+    /// The number given to the generation.
+    #[n(1)]
+    pub(crate) ordinal: u32,
+    /// The last committed frame.
+    #[n(2)]
+    pub(crate) frame: u32,
+    /// The log; `None` when it had no frames, or when there was none.
+    #[n(3)]
+    pub(crate) wal: Option<WalMark>,
+    /// The database file when the log had no frames.
+    #[n(4)]
+    pub(crate) file: Option<FileMark>,
+}
+
+impl Point {
+    /// Its LSN.
+    pub(crate) fn lsn(&self) -> Lsn {
+        lsn(self.ordinal, self.frame)
+    }
+}
+
+/// What there is to see now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen {
+    /// A log up to its last transaction, the checksum at the frame of the last point, and the database file.
+    Log { header: WalHeader, end: Cursor, watched: Option<Sum>, file: Option<FileMark> },
+    /// A log without frames, or none at all.
+    Nothing { file: Option<FileMark> },
+}
+
+/// A position and how it hangs together with what was seen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// The position.
+    pub(crate) point: Point,
+    /// Whether all redo between the point before and this one is in the log as it is now.
+    pub(crate) linked: bool,
+}
+
+/// Gives what is seen now on `branch` its number.
+///
+/// # Errors
+/// When the numbers are used up.
+pub(crate) fn place(cookie: &Cookie, branch: BranchId, seen: Seen) -> Result<Placed> {
+    let known = cookie.point(branch);
+    let (step, linked) = match (known, seen) {
+        (None, _) => (1, false),
+        (Some(Point { wal: Some(was), frame, .. }), Seen::Log { header, end, watched, .. }) => {
+            let restarts = header.salts[0].wrapping_sub(was.salts[0]);
+            match header.salts == was.salts {
+                true if *frame <= end.frame && watched == Some(was.sum) => (0, true),
+                false if (1..=RESTARTS).contains(&restarts) => (restarts, false),
+                _ => (1, false),
+            }
+        }
+        (Some(Point { wal: Some(_), .. }), Seen::Nothing { .. }) => (1, false),
+        (Some(Point { wal: None, file: was, .. }), Seen::Log { file, .. }) => (0, was.is_some() && *was == file),
+        (Some(Point { wal: None, file: was, .. }), Seen::Nothing { file }) => match was.is_some() && *was == file {
+            true => (0, true),
+            false => (1, false),
+        },
+    };
+    let from = known.map_or(cookie.highest, |point| point.ordinal);
+    let ordinal = from.checked_add(step).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "the numbers for generations of the log are used up")
+            .remedy("begin a new repository")
+    })?;
+    let point = match seen {
+        Seen::Log { header, end, .. } => {
+            let wal = Some(WalMark { salts: header.salts, sum: end.sum });
+            Point { branch, ordinal, frame: end.frame, wal, file: None }
+        }
+        Seen::Nothing { file } => Point { branch, ordinal, frame: 0, wal: None, file },
+    };
+    Ok(Placed { point, linked })
+}
+
+/// What an observer leaves for the next one.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Cookie {
+    #[n(0)]
+    version: u32,
+    /// The highest generation number given on any branch.
+    #[n(1)]
+    highest: u32,
+    /// The newest point of each branch, the one seen last first.
+    #[n(2)]
+    points: Vec<Point>,
+}
+
+impl Cookie {
+    /// Knows nothing, except that numbers up to `highest` are taken.
+    pub(crate) fn new(highest: u32) -> Self {
+        Cookie { version: COOKIE_VERSION, highest, points: Vec::new() }
+    }
+
+    /// The newest point of `branch`.
+    pub(crate) fn point(&self, branch: BranchId) -> Option<&Point> {
+        self.points.iter().find(|point| point.branch == branch)
+    }
+
+    /// Remembers `point` if it is newer than what is known of its branch.
+    pub(crate) fn note(&mut self, point: Point) {
+        self.highest = self.highest.max(point.ordinal);
+        let newest = match self.point(point.branch) {
+            Some(have) if have.lsn() > point.lsn() => *have,
+            _ => point,
+        };
+        self.points.retain(|have| have.branch != point.branch);
+        self.points.insert(0, newest);
+        self.points.truncate(MAX_POINTS);
+    }
+
+    /// Learns all that `other` knows; of equals what this one knows stays.
+    pub(crate) fn merge(&mut self, other: &Cookie) {
+        self.highest = self.highest.max(other.highest);
+        for point in other.points.iter().rev() {
+            if self.point(point.branch).is_none_or(|have| have.lsn() < point.lsn()) {
+                self.note(*point);
+            }
+        }
+    }
+
+    /// The bytes to be stored.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Writing to a vector cannot fail.
+        let _infallible = minicbor::encode(self, &mut bytes);
+        bytes
+    }
+
+    /// Reads what `encode` wrote.
+    ///
+    /// # Errors
+    /// When it is something else. It is not passed over: LSNs would begin anew.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let damaged = |what: String| Error::damaged("what the last backup or log unit remembers of the log", what);
+        if bytes.len() > MAX_COOKIE {
+            return Err(damaged(format!("{} bytes are more than it can have", bytes.len())));
+        }
+        let cookie: Cookie = minicbor::decode(bytes).map_err(|error| damaged(error.to_string()))?;
+        if cookie.version != COOKIE_VERSION {
+            let what = format!("version {} of it is not known, only {COOKIE_VERSION}", cookie.version);
+            return Err(Error::new(ErrorKind::Unsupported, what).remedy("use a newer version of Setpiece"));
+        }
+        if cookie.points.len() > MAX_POINTS {
+            return Err(damaged("too many branches".into()));
+        }
+        Ok(cookie)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BRANCH: BranchId = BranchId(7);
+
+    fn log(salts: Salts, frame: u32, sum: Sum, watched: Option<Sum>) -> Seen {
+        let header = WalHeader { big: false, page_size: 4096, salts, sum: [0, 0] };
+        Seen::Log { header, end: Cursor { frame, sum }, watched, file: None }
+    }
+
+    fn known(wal: Option<WalMark>, frame: u32) -> Cookie {
+        let mut cookie = Cookie::new(3);
+        cookie.note(Point { branch: BRANCH, ordinal: 10, frame, wal, file: None });
+        cookie
+    }
+
+    #[test]
+    fn a_generation_keeps_its_number_as_long_as_its_history_fits() {
+        let cookie = known(Some(WalMark { salts: [5, 6], sum: [1, 1] }), 4);
+        let same = place(&cookie, BRANCH, log([5, 6], 9, [2, 2], Some([1, 1]))).unwrap();
+        assert_eq!((same.point.lsn(), same.linked), (lsn(10, 9), true));
+        let shorter = place(&cookie, BRANCH, log([5, 6], 3, [2, 2], None)).unwrap();
+        assert_eq!((shorter.point.lsn(), shorter.linked), (lsn(11, 3), false));
+        let other = place(&cookie, BRANCH, log([5, 6], 9, [2, 2], Some([1, 3]))).unwrap();
+        assert_eq!((other.point.lsn(), other.linked), (lsn(11, 9), false));
+    }
+
+    #[test]
+    fn restarts_are_counted_by_the_first_salt() {
+        let cookie = known(Some(WalMark { salts: [u32::MAX, 6], sum: [1, 1] }), 4);
+        for (salt, ordinal) in [(0, 11), (1, 12), (2000, 2011), (1 << 20, 11)] {
+            let placed = place(&cookie, BRANCH, log([salt, 99], 2, [2, 2], None)).unwrap();
+            assert_eq!((placed.point.lsn(), placed.linked), (lsn(ordinal, 2), false), "salt {salt}");
+        }
+    }
+
+    #[test]
+    fn other_branches_are_remembered_and_push_the_numbers_up() {
+        let mut cookie = known(None, 0);
+        let first = place(&cookie, BranchId(8), Seen::Nothing { file: None }).unwrap();
+        assert_eq!(first.point.lsn(), lsn(11, 0));
+        cookie.note(first.point);
+        let back = Cookie::decode(&cookie.encode()).unwrap();
+        assert_eq!(back, cookie);
+        assert_eq!(back.point(BRANCH).map(Point::lsn), Some(lsn(10, 0)));
+        assert_eq!(place(&back, BranchId(9), Seen::Nothing { file: None }).unwrap().point.lsn(), lsn(12, 0));
+    }
+
+    #[test]
+    fn an_empty_log_proves_nothing_without_the_mark_of_the_file() {
+        let cookie = known(None, 0);
+        let empty = place(&cookie, BRANCH, Seen::Nothing { file: None }).unwrap();
+        assert_eq!((empty.point.lsn(), empty.linked), (lsn(11, 0), false));
+        let written = place(&cookie, BRANCH, log([1, 2], 3, [2, 2], None)).unwrap();
+        assert_eq!((written.point.lsn(), written.linked), (lsn(10, 3), false));
+    }
+
+    #[test]
+    fn cookies_that_are_none_are_refused() {
+        assert_eq!(Cookie::decode(b"").unwrap_err().kind(), ErrorKind::Damaged);
+        assert_eq!(Cookie::decode(&vec![0; MAX_COOKIE + 1]).unwrap_err().kind(), ErrorKind::Damaged);
+        let newer = Cookie { version: 2, ..Cookie::new(0) };
+        assert_eq!(Cookie::decode(&newer.encode()).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+}

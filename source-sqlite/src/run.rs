@@ -1,0 +1,220 @@
+//! One backup: a snapshot between two transactions, so that it begins and ends at the same LSN and needs no redo.
+
+use std::os::unix::fs::MetadataExt;
+
+use setpiece_core::error::Context;
+use setpiece_core::model::log::FileChanges;
+use setpiece_core::model::{
+    BranchHistory, FileEntry, FileId, FileKind, Lsn, NodeId, NodeRange, PageRun, PageSet, RelPath, Tablespace,
+    TablespaceId, TablespaceKind, Tracking,
+};
+use setpiece_core::source::{BackupRun, ChangeMap, EndInfo, NodePosition, PageState};
+use setpiece_core::{Error, ErrorKind, Result};
+
+use crate::dbfile::DbHeader;
+use crate::freelist::used_pages;
+use crate::identity::Identity;
+use crate::place::{Cookie, Placed, frame_of, ordinal_of, place};
+use crate::site::Site;
+use crate::snapshot::Snapshot;
+
+/// The number of the database file; there is no other.
+pub(crate) const FILE: FileId = FileId(1);
+/// The log stream; there is no other.
+pub(crate) const NODE: NodeId = NodeId(0);
+const TABLESPACE: TablespaceId = TablespaceId(0);
+
+/// A backup that runs.
+pub(crate) struct Run {
+    snapshot: Option<Snapshot>,
+    branch: BranchHistory,
+    placed: Placed,
+    cookie: Cookie,
+    begin: [NodePosition; 1],
+    tablespaces: [Tablespace; 1],
+    files: [FileEntry; 1],
+}
+
+impl Run {
+    /// Takes the snapshot and gives it its LSN. `cookie` is the newest on record.
+    pub(crate) fn begin(site: &Site, identity: &Identity, mut cookie: Cookie) -> Result<Self> {
+        let branch = identity.branch.current;
+        let watch = cookie.point(branch).map(|point| point.frame);
+        let snapshot = Snapshot::take(site, watch).doing(|| "taking a snapshot".into())?;
+        let placed = place(&cookie, branch, snapshot.seen())?;
+        cookie.note(placed.point);
+        let files = [file_entry(site, &snapshot)?];
+        Ok(Run {
+            snapshot: Some(snapshot),
+            branch: identity.branch.clone(),
+            placed,
+            cookie,
+            begin: [NodePosition { node: NODE, lsn: placed.point.lsn(), seq: None }],
+            tablespaces: [Tablespace {
+                id: TABLESPACE,
+                name: "main".into(),
+                kind: TablespaceKind::Data,
+                location: None,
+            }],
+            files,
+        })
+    }
+
+    /// What the next observer of the log should know.
+    pub(crate) fn cookie(&self) -> &Cookie {
+        &self.cookie
+    }
+
+    fn lsn(&self) -> Lsn {
+        self.placed.point.lsn()
+    }
+
+    fn snapshot(&self) -> Result<&Snapshot> {
+        self.snapshot.as_ref().ok_or_else(|| Error::new(ErrorKind::Usage, "the backup has ended"))
+    }
+
+    fn own(&self, file: FileId) -> Result<&Snapshot> {
+        if file == FILE {
+            return self.snapshot();
+        }
+        Err(Error::new(ErrorKind::Usage, format!("a SQLite database has no file number {file}")))
+    }
+
+    /// Why the pages changed since `since` cannot be told, if so.
+    fn cannot_tell(&self, snapshot: &Snapshot, since: Lsn) -> Option<String> {
+        if since == self.lsn() {
+            return None;
+        }
+        if snapshot.is_journal() {
+            return Some("the database keeps a rollback journal, not a write-ahead log".into());
+        }
+        if since > self.lsn() || ordinal_of(since) != self.placed.point.ordinal {
+            return Some("the write-ahead log was restarted since".into());
+        }
+        // Frame 0 was seen when the log was empty. That nothing came between that log and this one must be proven.
+        (frame_of(since) == 0 && !self.placed.linked)
+            .then(|| "the database file was written to after the base, when its log was empty".into())
+    }
+}
+
+impl BackupRun for Run {
+    fn online(&self) -> bool {
+        true
+    }
+
+    fn begin(&self) -> &[NodePosition] {
+        &self.begin
+    }
+
+    fn branch(&self) -> &BranchHistory {
+        &self.branch
+    }
+
+    fn tablespaces(&self) -> &[Tablespace] {
+        &self.tablespaces
+    }
+
+    fn files(&self) -> &[FileEntry] {
+        &self.files
+    }
+
+    fn valid_pages(&self, file: FileId) -> Result<Option<PageSet>> {
+        let snapshot = self.own(file)?;
+        if snapshot.pages() == 0 {
+            return Ok(None);
+        }
+        let page = |number: u32| {
+            let mut bytes = Vec::new();
+            snapshot.read(u64::from(number) - 1, 1, &mut bytes).map(|()| bytes)
+        };
+        let Ok(header) = DbHeader::parse(&page(1)?) else { return Ok(None) };
+        used_pages(header.first_free, header.free, snapshot.pages(), page)
+    }
+
+    fn read(&self, file: FileId, first: u64, count: u64, into: &mut Vec<u8>) -> Result<()> {
+        self.own(file)?.read(first, count, into)
+    }
+
+    fn inspect(&self, _file: FileId, page: u64, bytes: &[u8]) -> PageState {
+        inspect_page(self.files[0].page_size, page, bytes)
+    }
+
+    fn change_map(&self, since: Lsn) -> Result<ChangeMap> {
+        let snapshot = self.snapshot()?;
+        if let Some(reason) = self.cannot_tell(snapshot, since) {
+            return Ok(ChangeMap::Unknown(reason));
+        }
+        let frame = frame_of(since);
+        let pages: PageSet = snapshot.changed_behind(frame).map(|page| PageRun::new(u64::from(page) - 1, 1)).collect();
+        Ok(ChangeMap::Complete(match pages.is_empty() {
+            true => Vec::new(),
+            false => vec![FileChanges { file: FILE, pages }],
+        }))
+    }
+
+    fn end(&mut self) -> Result<EndInfo> {
+        let parameters = parameters(self.snapshot()?)?;
+        self.snapshot = None;
+        let lsn = self.lsn();
+        Ok(EndInfo {
+            nodes: vec![NodeRange { node: NODE, begin_lsn: lsn, begin_seq: None, end_lsn: lsn, end_seq: None }],
+            bak_end_lsn: lsn,
+            needs_log: false,
+            cookie: self.cookie.encode(),
+            parameters,
+        })
+    }
+
+    fn log(&mut self, _sink: &mut dyn FnMut(setpiece_core::model::LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Judges a page. SQLite's pages carry neither checksum nor LSN, so only the begin of page 1 can be judged.
+pub(crate) fn inspect_page(page_size: u32, page: u64, bytes: &[u8]) -> PageState {
+    if page != 0 {
+        return PageState::Unversioned;
+    }
+    match DbHeader::parse(bytes) {
+        Ok(header) if header.page_size == page_size => PageState::Unversioned,
+        Ok(header) => PageState::Bad(format!("page 1 says {} bytes a page, not {page_size}", header.page_size)),
+        Err(what) => PageState::Bad(what.into()),
+    }
+}
+
+fn file_entry(site: &Site, snapshot: &Snapshot) -> Result<FileEntry> {
+    let name = site.path.file_name().unwrap_or_default();
+    let odd = || {
+        Error::new(ErrorKind::Source, "the name of the database file cannot be recorded")
+            .on(site.path.display().to_string())
+            .remedy("use a name of UTF-8 characters without backslash")
+    };
+    let path = name.to_str().and_then(|name| RelPath::new(name).ok()).ok_or_else(odd)?;
+    let metadata = snapshot.file().metadata().map_err(|error| Error::io(site.path.display().to_string(), error))?;
+    Ok(FileEntry {
+        id: FILE,
+        // VACUUM can change the page size; the pages then have nothing to do with those of before.
+        generation: u64::from(snapshot.page_size()),
+        tablespace: TABLESPACE,
+        path,
+        kind: FileKind::Paged,
+        page_size: snapshot.page_size(),
+        len: u64::from(snapshot.pages()) * u64::from(snapshot.page_size()),
+        tracking: Tracking::PageHash,
+        mode: Some(metadata.mode() & 0o777),
+    })
+}
+
+/// What the database was made with, as of the snapshot.
+fn parameters(snapshot: &Snapshot) -> Result<Vec<(String, String)>> {
+    const NUMBERS: [&str; 5] = ["page_size", "auto_vacuum", "user_version", "application_id", "schema_version"];
+    const WORDS: [&str; 2] = ["encoding", "journal_mode"];
+    let mut all = vec![("sqlite_version".to_owned(), rusqlite::version().to_owned())];
+    for name in NUMBERS {
+        all.push((name.into(), snapshot.value::<i64>(&format!("PRAGMA {name}"))?.to_string()));
+    }
+    for name in WORDS {
+        all.push((name.into(), snapshot.value::<String>(&format!("PRAGMA {name}"))?));
+    }
+    Ok(all)
+}

@@ -1,0 +1,241 @@
+//! An opened repository together with what every use case needs: one place to set it, short calls after that.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use setpiece_core::backup::log::{StreamOptions, StreamReport};
+use setpiece_core::backup::{BackupOptions, BackupReport, Surroundings, new_repository_id};
+use setpiece_core::catalog::Catalog;
+use setpiece_core::catalog::cache::Cache;
+use setpiece_core::copy::CopyReport;
+use setpiece_core::events::{Observer, Silent};
+use setpiece_core::media::Medium;
+use setpiece_core::media::repository::Repository;
+use setpiece_core::model::retention::Policy;
+use setpiece_core::pipeline::Cancel;
+use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
+use setpiece_core::retain::{ExpireReport, Removed};
+use setpiece_core::source::{Recovery, Source};
+use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor};
+use setpiece_core::verify::{CheckReport, Depth};
+use setpiece_core::{ErrorKind, Result};
+
+use crate::{engines, media};
+
+/// An opened repository and the surroundings of its use cases. Every method is one call of the function it is named
+/// after; whoever wants other surroundings calls those with [`Setpiece::repository`].
+///
+/// May be shared by threads, except for changes of keys.
+pub struct Setpiece {
+    repository: Repository,
+    recoveries: Vec<&'static dyn Recovery>,
+    observer: Arc<dyn Observer>,
+    cancel: Cancel,
+    cache: Option<Cache>,
+}
+
+impl Setpiece {
+    /// Makes a repository at a URL and opens it. With slots it is encrypted for ever; with none it is not.
+    ///
+    /// # Errors
+    /// [`Exists`](crate::ErrorKind::Exists) when there is one, and whatever the medium fails with.
+    pub fn init(url: &str, slots: &[SlotRequest]) -> Result<Self> {
+        Setpiece::init_on(media::create(url)?, slots)
+    }
+
+    /// As [`Setpiece::init`], on a medium that is open already.
+    ///
+    /// # Errors
+    /// As [`Setpiece::init`].
+    pub fn init_on(medium: Arc<dyn Medium>, slots: &[SlotRequest]) -> Result<Self> {
+        let (descriptor, vault) = new_descriptor(new_repository_id()?, slots)?;
+        Ok(Setpiece::with(Repository::init(medium, descriptor, vault)?))
+    }
+
+    /// Opens the repository at a URL with what secrets the caller has. With none, a repository that has a recipient can
+    /// be written to and not read.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) where there is none, [`Key`](crate::ErrorKind::Key) when the secrets do
+    /// not fit.
+    pub fn open(url: &str, secrets: &[Secret]) -> Result<Self> {
+        let medium = media::open(url).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.remedy("make a repository with `setpiece init`, or correct the path"),
+            _ => error,
+        })?;
+        Setpiece::open_on(medium, secrets)
+    }
+
+    /// As [`Setpiece::open`], on a medium that is open already.
+    ///
+    /// # Errors
+    /// As [`Setpiece::open`].
+    pub fn open_on(medium: Arc<dyn Medium>, secrets: &[Secret]) -> Result<Self> {
+        Ok(Setpiece::with(Repository::open(medium, secrets)?))
+    }
+
+    fn with(repository: Repository) -> Self {
+        Setpiece {
+            repository,
+            recoveries: engines::recoveries(),
+            observer: Arc::new(Silent),
+            cancel: Cancel::new(),
+            cache: None,
+        }
+    }
+
+    /// Tells `observer` what happens from now on.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Stops when `cancel` says so.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
+    }
+
+    /// Keeps copies of metadata below a directory, which several processes and repositories may share.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn cached_below(mut self, directory: &Path) -> Result<Self> {
+        self.cache = Some(Cache::open(directory, self.repository.id())?);
+        Ok(self)
+    }
+
+    /// Recovers and checks sets of one more engine: the caller's own.
+    #[must_use]
+    pub fn recovered_by(mut self, recovery: &'static dyn Recovery) -> Self {
+        self.recoveries.push(recovery);
+        self
+    }
+
+    /// Writes to these public keys and no others: refuses a repository that names another. A host without secrets
+    /// cannot prove who put a key there.
+    ///
+    /// # Errors
+    /// [`Key`](crate::ErrorKind::Key) naming the key that is not trusted.
+    pub fn trusting(mut self, recipients: &[Recipient]) -> Result<Self> {
+        self.repository = self.repository.trusting(recipients)?;
+        Ok(self)
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The engines that sets can be recovered by.
+    #[must_use]
+    pub fn recoveries(&self) -> &[&'static dyn Recovery] {
+        &self.recoveries
+    }
+
+    /// The surroundings of every call.
+    #[must_use]
+    pub fn around(&self) -> Surroundings<'_> {
+        Surroundings { observer: &*self.observer, cancel: &self.cancel, cache: self.cache.as_ref() }
+    }
+
+    /// What the repository holds.
+    ///
+    /// # Errors
+    /// As [`Catalog::load`].
+    pub fn catalog(&self) -> Result<Catalog> {
+        Catalog::load(&self.repository, self.cache.as_ref())
+    }
+
+    /// Takes a backup.
+    ///
+    /// # Errors
+    /// As [`backup`](crate::backup::backup).
+    pub fn backup(&self, source: &dyn Source, options: &BackupOptions) -> Result<BackupReport> {
+        crate::backup::backup(&self.repository, source, options, self.around())
+    }
+
+    /// Captures redo until cancelled or idle for as long as the options say.
+    ///
+    /// # Errors
+    /// As [`stream`](crate::backup::log::stream).
+    pub fn log_stream(&self, source: &dyn Source, options: &StreamOptions) -> Result<StreamReport> {
+        crate::backup::log::stream(&self.repository, source, options, self.around())
+    }
+
+    /// Says what a restore would read and write.
+    ///
+    /// # Errors
+    /// As [`plan`](crate::restore::plan()).
+    pub fn plan(&self, request: &RestoreRequest) -> Result<RestorePlan> {
+        crate::restore::plan(&self.repository, request, self.around())
+    }
+
+    /// Restores and recovers into a directory that does not exist yet or is empty.
+    ///
+    /// # Errors
+    /// As [`restore`](crate::restore::restore).
+    pub fn restore(&self, request: &RestoreRequest, to: &Path) -> Result<RestoreReport> {
+        crate::restore::restore(&self.repository, &self.recoveries, request, to, self.around())
+    }
+
+    /// Checks sets, all of them when none is named, on `channels` threads.
+    ///
+    /// # Errors
+    /// As [`check`](crate::verify::check). Damage is in the report.
+    pub fn check(&self, sets: &[String], depth: Depth, channels: u16) -> Result<CheckReport> {
+        crate::verify::check(&self.repository, &self.recoveries, sets, depth, channels, self.around())
+    }
+
+    /// Removes a set, and with `cascade` those that are built on it.
+    ///
+    /// # Errors
+    /// As [`remove`](crate::retain::remove).
+    pub fn remove(&self, set: &str, cascade: bool) -> Result<Vec<Removed>> {
+        crate::retain::remove(&self.repository, set, cascade, self.around())
+    }
+
+    /// Removes what a policy lets go and what crashes left behind.
+    ///
+    /// # Errors
+    /// As [`expire`](crate::retain::expire).
+    pub fn expire(&self, policy: &Policy, dry_run: bool) -> Result<ExpireReport> {
+        crate::retain::expire(&self.repository, policy, dry_run, self.around())
+    }
+
+    /// Copies sets, all of them when none is named, with the bases they need.
+    ///
+    /// # Errors
+    /// As [`copy`](crate::copy::copy).
+    pub fn copy_to(&self, target: &Setpiece, sets: &[String]) -> Result<CopyReport> {
+        crate::copy::copy(&self.repository, &target.repository, sets, self.around())
+    }
+
+    /// Lets one more key open the repository.
+    ///
+    /// # Errors
+    /// As [`rekey::add`](crate::rekey::add).
+    pub fn add_key(&mut self, slot: &SlotRequest) -> Result<()> {
+        crate::rekey::add(&mut self.repository, slot)
+    }
+
+    /// Takes a key's slot away.
+    ///
+    /// # Errors
+    /// As [`rekey::remove`](crate::rekey::remove).
+    pub fn remove_key(&mut self, slot: u32) -> Result<()> {
+        crate::rekey::remove(&mut self.repository, slot)
+    }
+
+    /// Gives the repository a new key, opened by `slots` and its recipients, and wraps those of all sets anew. Gives
+    /// the number of sets.
+    ///
+    /// # Errors
+    /// As [`rekey::renew`](crate::rekey::renew).
+    pub fn rotate_keys(&mut self, slots: &[SlotRequest]) -> Result<usize> {
+        crate::rekey::renew(&mut self.repository, slots)
+    }
+}
