@@ -11,6 +11,7 @@ use crate::format::{EntryContent, FrameHeader, FrameKind, IndexEntry, PagesTable
 use crate::media::ObjectName;
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
+use crate::model::Tracking;
 use crate::source::{PageState, Recovery};
 use crate::transform::{FrameContent, PieceReader, page_hash};
 
@@ -137,7 +138,9 @@ impl Checker<'_> {
             if let (Some(PageState::Bad(fault)), false) = (state, known_bad) {
                 return Err(Error::new(ErrorKind::Damaged, format!("{} page {page}: {fault}", entry.path)));
             }
-            hashes.extend_from_slice(&page_hash(bytes));
+            if entry.tracking == Tracking::PageHash {
+                hashes.extend_from_slice(&page_hash(bytes));
+            }
         }
         Ok(hashes)
     }
