@@ -57,7 +57,7 @@ pub const META: Labels = Labels { key: META_KEY, commitment: META_COMMITMENT };
 /// The key of one object, and the value that commits to it and to the `bound` part of the object's header.
 ///
 /// # Errors
-/// As [`derive`].
+/// As [`derive()`].
 pub fn object_key(
     data_key: &DataKey,
     salt: &[u8; 32],

@@ -77,7 +77,7 @@ fn agreed(own: &Identity, other: &[u8; 32], ephemeral: &[u8; 32], public: &[u8; 
 /// The pair to whose public half hosts without secrets write.
 ///
 /// # Errors
-/// As [`derive`].
+/// As [`derive()`].
 pub fn epoch_identity(key: &RepoKey) -> Result<Identity> {
     derive(key.as_bytes(), &[], EPOCH_IDENTITY, &[]).map(|bytes| Identity::from_bytes(*bytes))
 }
