@@ -435,6 +435,9 @@ fn a_host_writes_what_it_cannot_read() {
     place.ok(&[&backup[..], &["--recipient", public]].concat());
     let wrong = stranger["public_key"].as_str().unwrap();
     place.fails(&[&backup[..], &["--recipient", wrong]].concat(), 1, 9);
+    place.ok(&["init", "--repo", "disk:open", "--no-encryption"]);
+    let open = ["backup", "--repo", "disk:open", "--source", "sqlite:app.db", "--recipient", public];
+    place.fails(&open, 1, 9);
     place.fails(&["restore", "--repo", "disk:repo", "--to", "stolen"], 1, 9);
     place.fails(&["restore", "--repo", "disk:repo", "--identity-file", "other", "--to", "stolen"], 1, 9);
     assert!(!place.path("stolen").exists());

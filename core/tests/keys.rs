@@ -105,6 +105,29 @@ fn a_host_without_a_secret_writes_what_only_others_read() {
     refused(host.pinned(&[Identity::from_bytes([8; 32]).recipient()]), ErrorKind::Key, "not trusted");
 }
 
+/// A host without a secret cannot prove the descriptor. With the recipients pinned it wrote to the epoch's public key as well,
+/// which whoever replaced the descriptor could have made their own: they read every later set. And it took a descriptor
+/// that was replaced by one without encryption, and wrote in the clear. Now the recipients it was told are all it
+/// writes to, and no encryption is an error.
+#[test]
+fn a_host_told_whom_to_trust_writes_to_nobody_else() {
+    let own = identity().recipient();
+    let (genuine, owner) = new_descriptor(REPO, &[by_key_file(3), by_recipient(own)]).unwrap();
+    let (theirs, thief) = new_descriptor(REPO, &[by_key_file(66)]).unwrap();
+    let mut forged = genuine.clone();
+    forged.epochs[0].public = theirs.epochs[0].public;
+    let host = Vault::open(&stored(&forged), &[]).unwrap().pinned(&[own]).unwrap();
+    assert!(!reads(&thief, &host));
+    let reader = Vault::open(&genuine, &[Secret::Identity(identity())]).unwrap();
+    assert!(reads(&reader, &host));
+
+    let (plain, _) = new_descriptor(REPO, &[]).unwrap();
+    refused(Vault::open(&plain, &[]).unwrap().pinned(&[own]), ErrorKind::Key, "not encrypted, but a recipient");
+
+    let proven = Vault::open(&genuine, &[key_file(3)]).unwrap().pinned(&[own]).unwrap();
+    assert!(reads(&owner, &proven), "a host with a secret has proven the descriptor and writes to all of its keys");
+}
+
 #[test]
 fn the_wraps_of_a_set_open_no_other_set() {
     let (_, vault) = new_descriptor(REPO, &[by_key_file(3)]).unwrap();

@@ -74,12 +74,6 @@ impl PieceHeader {
         }
         Ok(header)
     }
-
-    /// The bytes that the commitment binds to the key.
-    #[must_use]
-    pub fn bound(&self) -> [u8; BOUND_LEN] {
-        array(&self.encode(), 0)
-    }
 }
 
 /// The end of a piece: where its root frame is, and how much there is of everything.

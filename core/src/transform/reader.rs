@@ -9,6 +9,7 @@ use super::secret::DataKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::HEADER_LEN as FRAME_HEADER;
 use crate::format::limits::MAX_RAW;
+use crate::format::piece::BOUND_LEN;
 use crate::format::wire::crc;
 use crate::format::{
     Codec, EntryContent, FrameHeader, FrameKind, IndexEntry, LogTable, PagesTable, PieceHeader, PieceInfo, PieceKind,
@@ -64,12 +65,13 @@ impl PieceReader {
     /// or wrong, [`ErrorKind::Unsupported`] when the format is newer.
     pub fn open(header: &[u8], set: SetId, piece: PieceNo, key: Option<&DataKey>) -> Result<Self> {
         let object = || format!("set {set} piece {piece}");
-        let header = PieceHeader::decode(header).map_err(|error| error.on(object()))?;
+        let bytes = header;
+        let header = PieceHeader::decode(bytes).map_err(|error| error.on(object()))?;
         if header.set != set || header.piece != piece {
             let text = format!("this is piece {} of set {}: pieces were swapped", header.piece, header.set);
             return Err(Error::damaged(object(), text));
         }
-        let seal = FrameSeal::open(&header, key).map_err(|error| error.on(object()))?;
+        let seal = FrameSeal::open(&header, &bytes[..BOUND_LEN], key).map_err(|error| error.on(object()))?;
         Ok(PieceReader {
             header,
             seal,

@@ -5,6 +5,7 @@ use super::derive::{self, object_key};
 use super::secret::DataKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::BOUND_LEN;
+use crate::format::piece::BOUND_LEN as PIECE_BOUND;
 use crate::format::{CipherId, FrameHeader, PieceHeader};
 
 /// Set and piece, then the part of the frame's header that is known before it is sealed.
@@ -25,17 +26,18 @@ impl FrameSeal {
         let Some(key) = key else {
             return Ok(FrameSeal { aead: None, piece: identity(header) });
         };
-        let (piece_key, commitment) = object_key(key, &header.salt, derive::PIECE, &header.bound())?;
+        let (piece_key, commitment) = object_key(key, &header.salt, derive::PIECE, &header.encode()[..PIECE_BOUND])?;
         header.commitment = commitment;
         Ok(FrameSeal { aead: Some(new_aead(&piece_key)?), piece: identity(header) })
     }
 
-    /// The seal of a piece that exists.
+    /// The seal of a piece that exists. `bound` is what the commitment binds of its header, as it was written: a newer
+    /// minor version may have put something there that this one would not write.
     ///
     /// # Errors
     /// [`ErrorKind::Key`] when the key is missing or wrong; [`ErrorKind::Damaged`] when a key is given for a piece that
     /// is not encrypted.
-    pub fn open(header: &PieceHeader, key: Option<&DataKey>) -> Result<Self> {
+    pub fn open(header: &PieceHeader, bound: &[u8], key: Option<&DataKey>) -> Result<Self> {
         match (header.cipher, key) {
             (CipherId::None, None) => Ok(FrameSeal { aead: None, piece: identity(header) }),
             (CipherId::None, Some(_)) => {
@@ -46,7 +48,7 @@ impl FrameSeal {
                     .remedy("give the repository's passphrase, key file or private key"))
             }
             (CipherId::Aes256Gcm, Some(key)) => {
-                let (piece_key, commitment) = object_key(key, &header.salt, derive::PIECE, &header.bound())?;
+                let (piece_key, commitment) = object_key(key, &header.salt, derive::PIECE, bound)?;
                 if commitment != header.commitment {
                     return Err(Error::new(ErrorKind::Key, "the key is not the one that the piece was sealed with"));
                 }

@@ -18,7 +18,8 @@ pub struct Vault {
     keys: BTreeMap<u32, RepoKey>,
     identities: Vec<Identity>,
     current: u32,
-    public: [u8; 32],
+    /// The current epoch's public key; `None` where it is not to be written to.
+    public: Option<[u8; 32]>,
     recipients: Vec<[u8; 32]>,
 }
 
@@ -64,7 +65,7 @@ impl Vault {
         Vault {
             encrypted: true,
             current: current.id,
-            public: current.public,
+            public: Some(current.public),
             recipients: descriptor.recipients().collect(),
             ..Vault::default()
         }
@@ -111,17 +112,28 @@ impl Vault {
     }
 
     /// Insists that the repository's recipients are among `trusted`. A host that can only write cannot prove the
-    /// descriptor genuine, and would otherwise write to whatever keys it names.
+    /// descriptor genuine, and would otherwise write to whatever keys it names: it then writes to the recipients alone,
+    /// and not to the epoch's public key, so that no other slot opens what it wrote. A host with a secret has proven the
+    /// descriptor and goes on writing to all of its keys.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] that names the recipient that is not trusted.
-    pub fn pinned(self, trusted: &[Recipient]) -> Result<Vault> {
-        match self.recipients.iter().find(|recipient| !trusted.iter().any(|known| known.0 == **recipient)) {
-            None => Ok(self),
-            Some(other) => Err(Error::new(ErrorKind::Key, "the repository has a recipient that is not trusted")
-                .on(Recipient(*other).to_string())
-                .remedy("find out who added it, then trust it or make a new repository")),
+    /// [`ErrorKind::Key`] that names the recipient that is not trusted, or when the repository is not encrypted.
+    pub fn pinned(mut self, trusted: &[Recipient]) -> Result<Vault> {
+        if !self.encrypted {
+            return Err(Error::new(ErrorKind::Key, "the repository is not encrypted, but a recipient was given")
+                .remedy("leave the recipient out, or make sure that this is the repository you mean"));
         }
+        if let Some(other) =
+            self.recipients.iter().find(|recipient| !trusted.iter().any(|known| known.0 == **recipient))
+        {
+            return Err(Error::new(ErrorKind::Key, "the repository has a recipient that is not trusted")
+                .on(Recipient(*other).to_string())
+                .remedy("find out who added it, then trust it or make a new repository"));
+        }
+        if self.keys.is_empty() {
+            self.public = None;
+        }
+        Ok(self)
     }
 
     /// Whether sets can be read.
@@ -149,8 +161,8 @@ impl Vault {
         Ok(Some((key, keys)))
     }
 
-    /// Wraps the key of a set: under the key of the current epoch, or to its public key by a host that has no secret,
-    /// and to each recipient.
+    /// Wraps the key of a set: under the key of the current epoch, or to its public key by a host that has no secret
+    /// (unless it was told whom to trust), and to each recipient.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] in a vault of a repository that is not encrypted.
@@ -159,7 +171,7 @@ impl Vault {
             return Err(Error::new(ErrorKind::Internal, "keys are wrapped for encrypted repositories only"));
         }
         let bound = wrap_bound(set, self.current);
-        let mut wraps = vec![self.wrap_for_epoch(key, &bound)?];
+        let mut wraps: Vec<KeyWrap> = self.wrap_for_epoch(key, &bound)?.into_iter().collect();
         for public in &self.recipients {
             let (ephemeral, wrapped) = wrap_to(public, key.as_bytes(), &bound)?;
             let kind = WrapKind::Recipient { public: *public, ephemeral };
@@ -168,20 +180,17 @@ impl Vault {
         Ok(SetKeys { set, generation, wraps })
     }
 
-    fn wrap_for_epoch(&self, key: &DataKey, bound: &[u8]) -> Result<KeyWrap> {
+    fn wrap_for_epoch(&self, key: &DataKey, bound: &[u8]) -> Result<Option<KeyWrap>> {
         let epoch = self.current;
-        match self.keys.get(&epoch) {
-            Some(by) => {
-                let salt = random()?;
-                let by = derive(by.as_bytes(), &salt, EPOCH_WRAP, &[])?;
-                let wrapped = wrap(&by, key.as_bytes(), bound)?;
-                Ok(KeyWrap { epoch, kind: WrapKind::Epoch { salt }, wrapped })
-            }
-            None => {
-                let (ephemeral, wrapped) = wrap_to(&self.public, key.as_bytes(), bound)?;
-                Ok(KeyWrap { epoch, kind: WrapKind::EpochPublic { ephemeral }, wrapped })
-            }
+        if let Some(by) = self.keys.get(&epoch) {
+            let salt = random()?;
+            let by = derive(by.as_bytes(), &salt, EPOCH_WRAP, &[])?;
+            let wrapped = wrap(&by, key.as_bytes(), bound)?;
+            return Ok(Some(KeyWrap { epoch, kind: WrapKind::Epoch { salt }, wrapped }));
         }
+        let Some(public) = &self.public else { return Ok(None) };
+        let (ephemeral, wrapped) = wrap_to(public, key.as_bytes(), bound)?;
+        Ok(Some(KeyWrap { epoch, kind: WrapKind::EpochPublic { ephemeral }, wrapped }))
     }
 
     /// The key of a set.
