@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let repository = format!("disk:{}/repo", dir.path().display());
     let source = source::open(&format!("sqlite:{}/app.db", dir.path().display()))?;
     // Without slots the sets are not encrypted: that has to be meant.
-    Setpiece::init(&repository, &[])?;
+    Setpiece::init_plain(&repository)?;
 
     // The first backup is cancelled after 4 MiB.
     let cancel = Cancel::new();

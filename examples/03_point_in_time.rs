@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     app.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE events (x);")?;
     let repository = format!("disk:{}/repo", dir.path().display());
     let database = format!("sqlite:{}/app.db", dir.path().display());
-    let setpiece = Setpiece::init(&repository, &[])?;
+    let setpiece = Setpiece::init_plain(&repository)?;
     let source = source::open(&database)?;
     setpiece.backup(&*source, &BackupOptions::default())?;
 

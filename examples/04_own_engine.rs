@@ -206,7 +206,8 @@ fn file_is(path: &Path, pages: &[[u8; PAGE]]) -> std::io::Result<bool> {
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
-    let setpiece = Setpiece::init(&format!("disk:{}/repo", dir.path().display()), &[])?.recovered_by(&CountersRecovery);
+    let setpiece =
+        Setpiece::init_plain(&format!("disk:{}/repo", dir.path().display()))?.recovered_by(&CountersRecovery);
     let database = Counters::new(500);
     (0..500 * PER_PAGE).step_by(77).for_each(|counter| database.increment(counter));
     let full = setpiece.backup(&database, &BackupOptions::default())?;

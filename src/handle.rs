@@ -16,7 +16,7 @@ use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
 use setpiece_core::source::{Recovery, Source};
-use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor};
+use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
 use setpiece_core::{ErrorKind, Result};
 
@@ -35,10 +35,11 @@ pub struct Setpiece {
 }
 
 impl Setpiece {
-    /// Makes a repository at a URL and opens it. With slots it is encrypted for ever; with none it is not.
+    /// Makes an encrypted repository at a URL and opens it. It keeps its choice for ever.
     ///
     /// # Errors
-    /// [`Exists`](crate::ErrorKind::Exists) when there is one, and whatever the medium fails with.
+    /// [`Key`](crate::ErrorKind::Key) without a slot, [`Exists`](crate::ErrorKind::Exists) when there is a repository,
+    /// and whatever the medium fails with.
     pub fn init(url: &str, slots: &[SlotRequest]) -> Result<Self> {
         Setpiece::init_on(media::create(url)?, slots)
     }
@@ -49,6 +50,23 @@ impl Setpiece {
     /// As [`Setpiece::init`].
     pub fn init_on(medium: Arc<dyn Medium>, slots: &[SlotRequest]) -> Result<Self> {
         let (descriptor, vault) = new_descriptor(new_repository_id()?, slots)?;
+        Ok(Setpiece::with(Repository::init(medium, descriptor, vault)?))
+    }
+
+    /// Makes a repository without encryption at a URL and opens it. It keeps its choice for ever.
+    ///
+    /// # Errors
+    /// [`Exists`](crate::ErrorKind::Exists) when there is one, and whatever the medium fails with.
+    pub fn init_plain(url: &str) -> Result<Self> {
+        Setpiece::init_plain_on(media::create(url)?)
+    }
+
+    /// As [`Setpiece::init_plain`], on a medium that is open already.
+    ///
+    /// # Errors
+    /// As [`Setpiece::init_plain`].
+    pub fn init_plain_on(medium: Arc<dyn Medium>) -> Result<Self> {
+        let (descriptor, vault) = plain_descriptor(new_repository_id()?);
         Ok(Setpiece::with(Repository::init(medium, descriptor, vault)?))
     }
 

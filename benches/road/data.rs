@@ -55,12 +55,12 @@ pub fn make_page(number: u64, lsn: u64, ratio: u64, random: &mut Random) -> Vec<
     let mut row = number * 64;
     while page.len() < PAGE {
         row += 1;
-        let noise = if ratio > 10 { random.next() & 0xFF } else { random.next() };
-        let more = if ratio > 10 { 0 } else { random.next() };
         let line = if ratio > 10 {
+            let noise = random.next() & if row % 4 == 0 { 0xFFF } else { 0xFF };
             format!("{row:08} {noise:04x} account of a customer, balance in euro, branch office north    ")
         } else {
-            format!("{row:08} {noise:016x}{more:016x} balance in euro, branch office, filler text       ")
+            let [a, b, c] = [random.next(), random.next(), random.next()];
+            format!("{row:08} {a:016x}{b:016x}{c:016x} balance in euro, filler  ")
         };
         page.extend_from_slice(line.as_bytes());
     }

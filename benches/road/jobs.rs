@@ -13,7 +13,7 @@ use setpiece::media::repository::Repository;
 use setpiece::model::Level;
 use setpiece::pipeline::Cancel;
 use setpiece::restore::{RestoreRequest, restore};
-use setpiece::transform::{KeyFile, Secret, SlotRequest, new_descriptor};
+use setpiece::transform::{KeyFile, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece::verify::{Depth, check};
 
 use crate::data::{Random, make_page};
@@ -120,13 +120,14 @@ fn full(dir: &Path, channels: u16, compression: Compression, encrypted: bool) ->
     if key_path.exists() {
         fs::remove_file(&key_path).unwrap();
     }
-    let mut slots = Vec::new();
-    if encrypted {
+    let id = new_repository_id().unwrap();
+    let (descriptor, vault) = if encrypted {
         let key = KeyFile::generate().unwrap();
         fs::write(&key_path, key.to_text().as_str()).unwrap();
-        slots.push(SlotRequest::KeyFile { label: "bench".into(), key });
-    }
-    let (descriptor, vault) = new_descriptor(new_repository_id().unwrap(), &slots).unwrap();
+        new_descriptor(id, &[SlotRequest::KeyFile { label: "bench".into(), key }]).unwrap()
+    } else {
+        plain_descriptor(id)
+    };
     let medium = setpiece::media::open(&format!("disk:{}", repo.display())).unwrap();
     let repository = Repository::init(medium, descriptor, vault).unwrap();
     let source = PageFiles::open(&dir.join("data"), lsn(dir));

@@ -90,10 +90,10 @@ pub(crate) struct InitKeys {
 }
 
 impl InitKeys {
-    /// The slots of a new repository; none only when that was said aloud.
-    pub(crate) fn slots(&self, console: &Console) -> Result<Vec<SlotRequest>> {
+    /// The slots of a new repository; `None` only when that was said aloud.
+    pub(crate) fn slots(&self, console: &Console) -> Result<Option<Vec<SlotRequest>>> {
         if self.no_encryption {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let said = self.key_file.is_some() || self.passphrase_file.is_some() || !self.recipient.is_empty();
         let from_environment = if said { FromEnvironment::default() } else { FromEnvironment::read()? };
@@ -107,7 +107,7 @@ impl InitKeys {
             new_recipient: self.recipient.clone(),
             label: None,
         };
-        new.slots(console)
+        new.slots(console).map(Some)
     }
 }
 

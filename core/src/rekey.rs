@@ -40,32 +40,39 @@ fn replace(repository: &mut Repository, descriptor: RepoDescriptor) -> Result<()
 /// many sets that were.
 ///
 /// # Errors
-/// [`ErrorKind::Key`] when a set's keys cannot be opened with the caller's secrets; nothing is lost then.
+/// [`ErrorKind::Key`] when the caller's secrets do not open the keys of every set: those that a host wrote to its
+/// recipients alone need the private key of one of them. Nothing has changed then.
 ///
 /// # Crash safety
 /// The old key stays in the descriptor until every set is done; run again after a crash.
 pub fn renew(repository: &mut Repository, slots: &[SlotRequest]) -> Result<usize> {
     let _alone = repository.lock_for_removal()?;
     let (descriptor, vault) = rotate(repository.descriptor(), repository.vault(), slots)?;
-    repository.replace_descriptor(descriptor, vault)?;
-    let mut done = 0;
+    let mut todo = Vec::new();
     for (set, objects) in repository.sets()? {
         if objects.meta.is_some() {
-            rewrap(repository, repository.vault(), set, objects.keys())
+            let keys = wrapped_anew(repository, &vault, set, objects.keys())
                 .doing(|| format!("wrapping the key of set {set}"))?;
-            done += 1;
+            todo.push((set, objects.keys(), keys));
         }
     }
-    Ok(done)
+    repository.replace_descriptor(descriptor, vault)?;
+    for (set, newest, keys) in &todo {
+        replace_keys(repository, *set, *newest, keys).doing(|| format!("replacing the keys of set {set}"))?;
+    }
+    Ok(todo.len())
 }
 
-fn rewrap(repository: &Repository, vault: &Vault, set: SetId, newest: Option<u32>) -> Result<()> {
+fn wrapped_anew(repository: &Repository, vault: &Vault, set: SetId, newest: Option<u32>) -> Result<SetKeys> {
     let old: SetKeys = match repository.newer_keys(set, newest)? {
         Some(keys) => keys,
         None => peek_keys(&repository.meta_bytes(set)?)?
             .ok_or_else(|| Error::new(ErrorKind::Key, "the set has no keys in an encrypted repository"))?,
     };
-    let keys = vault.rewrap(set, &old)?;
+    vault.rewrap(set, &old)
+}
+
+fn replace_keys(repository: &Repository, set: SetId, newest: Option<u32>, keys: &SetKeys) -> Result<()> {
     repository.write_object(&layout::object(set, SetObject::Keys(keys.generation))?, &keys.encode()?)?;
     match newest {
         Some(generation) => repository.medium().remove(&layout::object(set, SetObject::Keys(generation))?),

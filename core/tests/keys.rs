@@ -5,7 +5,7 @@ use setpiece_core::format::{Argon2Cost, CipherId, RepoDescriptor, SetMeta, SlotK
 use setpiece_core::model::{RepoId, SetId, Uuid};
 use setpiece_core::transform::{
     Identity, KeyFile, Passphrase, Recipient, Secret, SlotRequest, Vault, add_slot, decode_meta, encode_meta,
-    new_descriptor, peek_keys, remove_slot, rotate,
+    new_descriptor, peek_keys, plain_descriptor, remove_slot, rotate,
 };
 use setpiece_core::{Error, ErrorKind, Result};
 
@@ -83,11 +83,12 @@ fn wrong_secrets_and_none_are_refused() {
 
 #[test]
 fn a_repository_without_encryption_takes_no_key_and_makes_none() {
-    let (descriptor, made) = new_descriptor(REPO, &[]).unwrap();
+    let (descriptor, made) = plain_descriptor(REPO);
     refused(Vault::open(&descriptor, &[key_file(3)]), ErrorKind::Key, "not encrypted, but a key was given");
     assert!(made.new_set(SET).unwrap().is_none() && made.can_read() && !made.is_encrypted());
     refused(add_slot(&descriptor, &made, &by_key_file(3)), ErrorKind::Key, "not encrypted");
     refused(rotate(&descriptor, &made, &[by_key_file(3)]), ErrorKind::Key, "not encrypted");
+    refused(new_descriptor(REPO, &[]), ErrorKind::Key, "needs a key that opens it");
 }
 
 #[test]
@@ -121,7 +122,7 @@ fn a_host_told_whom_to_trust_writes_to_nobody_else() {
     let reader = Vault::open(&genuine, &[Secret::Identity(identity())]).unwrap();
     assert!(reads(&reader, &host));
 
-    let (plain, _) = new_descriptor(REPO, &[]).unwrap();
+    let (plain, _) = plain_descriptor(REPO);
     refused(Vault::open(&plain, &[]).unwrap().pinned(&[own]), ErrorKind::Key, "not encrypted, but a recipient");
 
     let proven = Vault::open(&genuine, &[key_file(3)]).unwrap().pinned(&[own]).unwrap();
@@ -265,7 +266,7 @@ fn meta() -> SetMeta {
 
 #[test]
 fn metadata_must_be_sealed_exactly_when_its_repository_is() {
-    let (_, plain) = new_descriptor(REPO, &[]).unwrap();
+    let (_, plain) = plain_descriptor(REPO);
     let (_, vault) = new_descriptor(REPO, &[by_key_file(3)]).unwrap();
     let (_, stranger) = new_descriptor(REPO, &[by_key_file(3)]).unwrap();
     let (key, keys) = vault.new_set(SET).unwrap().unwrap();

@@ -3,12 +3,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use setpiece_core::model::RepoId;
-use setpiece_core::transform::{decode_meta, new_descriptor, peek_keys, peek_meta};
+use setpiece_core::transform::{decode_meta, peek_keys, peek_meta, plain_descriptor};
 
 fuzz_target!(|bytes: &[u8]| {
     let _header = peek_meta(bytes);
     let _keys = peek_keys(bytes);
-    if let Ok((_, vault)) = new_descriptor(RepoId::default(), &[]) {
-        let _meta = decode_meta(bytes, &vault, None);
-    }
+    let (_, vault) = plain_descriptor(RepoId::default());
+    let _meta = decode_meta(bytes, &vault, None);
 });

@@ -14,7 +14,7 @@ use setpiece_core::media::repository::Repository;
 use setpiece_core::model::Level;
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::source::Source;
-use setpiece_core::transform::{KeyFile, Secret, SlotRequest, new_descriptor};
+use setpiece_core::transform::{KeyFile, Secret, SlotRequest, new_descriptor, plain_descriptor};
 
 /// A key that is the same in every run.
 pub fn key() -> KeyFile {
@@ -23,9 +23,12 @@ pub fn key() -> KeyFile {
 
 /// Makes a repository, encrypted with [`key`] or not at all.
 pub fn init(medium: Arc<dyn Medium>, encrypted: bool) -> Result<Repository> {
-    let slots: Vec<SlotRequest> =
-        encrypted.then(|| SlotRequest::KeyFile { label: "test".into(), key: key() }).into_iter().collect();
-    let (descriptor, vault) = new_descriptor(new_repository_id()?, &slots)?;
+    let repo = new_repository_id()?;
+    let (descriptor, vault) = if encrypted {
+        new_descriptor(repo, &[SlotRequest::KeyFile { label: "test".into(), key: key() }])?
+    } else {
+        plain_descriptor(repo)
+    };
     Repository::init(medium, descriptor, vault)
 }
 

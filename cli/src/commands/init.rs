@@ -25,8 +25,11 @@ struct Document {
 }
 
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
-    let slots = options.keys.slots(console)?;
-    let made = Setpiece::init(&url(&options.repo)?, &slots)?;
+    let place = url(&options.repo)?;
+    let made = match options.keys.slots(console)? {
+        Some(slots) => Setpiece::init(&place, &slots)?,
+        None => Setpiece::init_plain(&place)?,
+    };
     let repository = RepositoryDocument::of(made.repository().descriptor(), made.repository().medium().label());
     let advice = if repository.encrypted {
         "Keep the keys in a place that outlives this machine: without one of them the sets cannot be read.\n"

@@ -70,6 +70,16 @@ pub struct LiveFrame {
     pub pages: PageSet,
 }
 
+impl LiveFrame {
+    /// From the first page that the frame speaks of to the last, live or not.
+    #[must_use]
+    pub fn span(&self) -> PageRun {
+        let EntryContent::Pages { table, .. } = &self.entry.content else { return PageRun::new(0, 0) };
+        let first = table.runs.first().map_or(0, |stored| stored.run.first.0);
+        PageRun::new(first, table.runs.last().map_or(first, |stored| stored.run.end()) - first)
+    }
+}
+
 /// What a chain knows of one section of a file.
 #[derive(Clone, Debug, Default)]
 pub struct SectionMap {

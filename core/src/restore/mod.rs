@@ -6,6 +6,7 @@
 
 mod batch;
 pub mod feed;
+mod gather;
 pub mod plan;
 mod read;
 mod request;

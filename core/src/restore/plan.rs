@@ -3,11 +3,10 @@
 //! Nothing is written while planning. Every page of every file is resolved, so that a set whose index does not hold
 //! what it should is found out before the target is touched.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::request::RestoreRequest;
-use crate::catalog::index::{ChainIndex, LiveFrame, SectionMap, sections};
+use crate::catalog::index::{ChainIndex, SectionMap, sections};
 use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
@@ -245,11 +244,4 @@ pub(super) fn resolve(
         .remedy("use another set"));
     }
     Ok(map)
-}
-
-/// The frames of a section in the order in which they lie on the medium. The oldest set comes first: it has most of the
-/// pages, in long runs, and the file system lays the file out by what is written first.
-pub(super) fn in_order(mut map: SectionMap) -> Vec<LiveFrame> {
-    map.frames.sort_by_key(|frame| (Reverse(frame.set), frame.piece, frame.entry.offset));
-    map.frames
 }

@@ -39,15 +39,21 @@ pub enum FrameContent {
     Root(PieceRoot),
 }
 
-/// Opens frames of one piece, in any order. Sans-IO: the caller hands it the bytes of whole frames.
-pub struct PieceReader {
-    header: PieceHeader,
-    seal: FrameSeal,
+/// What opening a frame needs besides the key: a decompression context and buffers.
+#[derive(Default)]
+pub struct Workbench {
     unpacker: Unpacker,
     /// A payload without its seal.
     scratch: Vec<u8>,
     /// The content of a frame that isn't handed out as it is.
     content: Vec<u8>,
+}
+
+/// Opens frames of one piece, in any order. Sans-IO: the caller hands it the bytes of whole frames.
+pub struct PieceReader {
+    header: PieceHeader,
+    seal: FrameSeal,
+    workbench: Workbench,
     split: Option<SplitUnit>,
 }
 
@@ -72,14 +78,13 @@ impl PieceReader {
             return Err(Error::damaged(object(), text));
         }
         let seal = FrameSeal::open(&header, &bytes[..BOUND_LEN], key).map_err(|error| error.on(object()))?;
-        Ok(PieceReader {
-            header,
-            seal,
-            unpacker: Unpacker::default(),
-            scratch: Vec::new(),
-            content: Vec::new(),
-            split: None,
-        })
+        Ok(PieceReader { header, seal, workbench: Workbench::default(), split: None })
+    }
+
+    /// Exchanges the working memory, which holds nothing between two calls. Who has many readers and uses one at a time
+    /// needs it only once.
+    pub fn exchange_workbench(&mut self, other: &mut Workbench) {
+        std::mem::swap(&mut self.workbench, other);
     }
 
     /// The header.
@@ -157,7 +162,7 @@ impl PieceReader {
     pub fn check(&mut self, offset: u64, frame: &[u8]) -> Result<FrameHeader> {
         self.placed(offset, frame, |reader, header| {
             let payload = intact_payload(header, frame)?;
-            reader.seal.unseal(header, payload, &mut reader.scratch)?;
+            reader.seal.unseal(header, payload, &mut reader.workbench.scratch)?;
             Ok(*header)
         })
     }
@@ -244,8 +249,8 @@ impl PieceReader {
             let lie = || damaged(format!("the frame has {len} bytes instead of {raw_len}"));
             return if len == raw_len { Ok(()) } else { Err(lie()) };
         }
-        let packed = self.seal.unseal(header, payload, &mut self.scratch)?;
-        self.unpacker.unpack(header.codec, packed, raw_len, raw)
+        let packed = self.seal.unseal(header, payload, &mut self.workbench.scratch)?;
+        self.workbench.unpacker.unpack(header.codec, packed, raw_len, raw)
     }
 
     fn with_content<T>(
@@ -254,9 +259,9 @@ impl PieceReader {
         frame: &[u8],
         step: impl FnOnce(&[u8]) -> Result<T>,
     ) -> Result<T> {
-        let mut content = std::mem::take(&mut self.content);
+        let mut content = std::mem::take(&mut self.workbench.content);
         let done = self.open_frame(header, frame, &mut content).and_then(|()| step(&content));
-        self.content = content;
+        self.workbench.content = content;
         done
     }
 

@@ -6,14 +6,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{CipherId, RepoDescriptor};
 use crate::model::RepoId;
 
-/// The descriptor of a new repository; without slots nothing will be encrypted.
+/// The descriptor of a new repository in which nothing will be encrypted.
+#[must_use]
+pub fn plain_descriptor(repo: RepoId) -> (RepoDescriptor, Vault) {
+    (unencrypted(repo), Vault::default())
+}
+
+/// The descriptor of a new encrypted repository.
 ///
 /// # Errors
-/// When the system gives no random bytes, or a slot makes no sense.
+/// [`ErrorKind::Key`] without slots or when one makes no sense; when the system gives no random bytes.
 pub fn new_descriptor(repo: RepoId, slots: &[SlotRequest]) -> Result<(RepoDescriptor, Vault)> {
     let mut descriptor = unencrypted(repo);
     if slots.is_empty() {
-        return Ok((descriptor, Vault::default()));
+        return Err(Error::new(ErrorKind::Key, "an encrypted repository needs a key that opens it")
+            .remedy("give at least one key, or ask for a repository without encryption"));
     }
     let (epoch, key, after) = new_epoch(repo, 1, 1, slots)?;
     descriptor.cipher = CipherId::Aes256Gcm;

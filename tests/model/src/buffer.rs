@@ -33,12 +33,9 @@ impl Cache {
         self.0.get_mut(&at)
     }
 
-    pub(crate) fn insert(&mut self, at: Place, bytes: Vec<u8>, nodes: usize) -> &mut Frame {
+    pub(crate) fn insert(&mut self, at: Place, bytes: Vec<u8>, nodes: usize) {
         let frame = Frame { bytes, dirty_since: None, needs: vec![Lsn(0); nodes] };
-        let slot =
-            self.0.entry(at).or_insert_with(|| Frame { bytes: Vec::new(), dirty_since: None, needs: Vec::new() });
-        *slot = frame;
-        slot
+        self.0.insert(at, frame);
     }
 
     /// The dirty places, those that have been so for longest first.

@@ -124,7 +124,7 @@ impl Control {
 
     /// Replaces the control file below `dir`.
     pub(crate) fn save(&self, dir: &Path) -> Result<()> {
-        disk::replace(&dir.join(CONTROL), &self.encode()?)
+        disk::overwrite(&dir.join(CONTROL), &self.encode()?)
     }
 
     /// How the control file itself is recorded in a set, when it holds `len` bytes.

@@ -53,11 +53,12 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Puts a whole file in place at once.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = path.with_extension("new");
-    fs::write(&aside, bytes).map_err(failed(&aside))?;
-    fs::rename(&aside, path).map_err(failed(path))
+/// Gives a file that exists a new content. Not by rename or after truncation to nothing: ext4 would write such a file to
+/// the device at once, which makes long histories slow.
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = OpenOptions::new().write(true).open(path).map_err(failed(path))?;
+    file.write_all_at(bytes, 0).map_err(failed(path))?;
+    file.set_len(bytes.len() as u64).map_err(failed(path))
 }
 
 /// Reads a whole file.

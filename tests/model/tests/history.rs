@@ -24,7 +24,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
 
     #[test]
     fn holds_what_the_oracle_says(seed in any::<u64>(), archive in any::<bool>(), acts in proptest::collection::vec(act(), 1..14)) {

@@ -25,7 +25,7 @@ fn check(model: &Model, branch: BranchId, lsn: Lsn, dir: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// The end of the set, every kind of engine.
     #[test]
