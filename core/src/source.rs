@@ -261,8 +261,25 @@ pub struct CapturedUnit {
     pub branch: BranchHistory,
 }
 
+/// Where a capture begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureBegin {
+    /// The history of the branch that is captured.
+    pub branch: BranchHistory,
+    /// For each node the LSN behind which its first unit begins, unless redo gets lost before that unit is captured.
+    pub nodes: Vec<NodePosition>,
+    /// Why redo before that is gone, where the source knows that some is: reads as what follows "because".
+    pub lost: Option<String>,
+}
+
 /// Redo as it is written. Dropping it ends the capture; the engine may then reuse its log.
 pub trait LogStream: Send {
+    /// Where the capture begins, so that redo which no set can be brought up to is told of before the first unit. Asked
+    /// once, before `next`. Sources that do not know until then need not implement it: the first unit shows it.
+    fn begins(&self) -> Option<CaptureBegin> {
+        None
+    }
+
     /// The next unit, whole transactions only; `None` when nothing was written for `wait`.
     ///
     /// # Errors

@@ -14,7 +14,8 @@
 //! whole; when it has become large they are asked to wait for a moment (`help`).
 //!
 //! When a stream ends, the log is the engine's again. What is committed until the next stream begins is captured then
-//! if the log was not restarted meanwhile; if it was, the first unit shows the gap.
+//! if the log was not restarted meanwhile; if it was, the stream says so when it begins. What the restarted log holds
+//! already is not captured then: without the redo before it no set could be brought up to it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use setpiece_core::error::Context;
 use setpiece_core::model::log::FileChanges;
 use setpiece_core::model::{BranchHistory, LogUnit, Lsn, LsnSpan, Seq};
-use setpiece_core::source::{CapturedPoint, CapturedUnit, LogStream};
+use setpiece_core::source::{CaptureBegin, CapturedPoint, CapturedUnit, LogStream, NodePosition};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::batch::Batch;
@@ -76,6 +77,8 @@ pub(crate) struct Stream {
     generation: Option<Generation>,
     /// The last frame that was in the log when the stream began: a restart before it is captured loses redo.
     backlog: u32,
+    /// Why redo before the begin of the stream was lost, if it was.
+    lost: Option<String>,
     /// The end of what was captured.
     captured: Lsn,
     durable: Lsn,
@@ -147,6 +150,7 @@ impl Stream {
             ordinal: placed.point.ordinal,
             generation: None,
             backlog: placed.point.frame,
+            lost: point.filter(|_| !placed.linked).map(lost_since),
             captured: from,
             durable: from,
             captured_at: Instant::now(),
@@ -430,6 +434,11 @@ impl Stream {
 }
 
 impl LogStream for Stream {
+    fn begins(&self) -> Option<CaptureBegin> {
+        let begin = NodePosition { node: NODE, lsn: self.captured, seq: None };
+        Some(CaptureBegin { branch: self.branch.clone(), nodes: vec![begin], lost: self.lost.clone() })
+    }
+
     fn next(&mut self, wait: Duration) -> Result<Option<CapturedUnit>> {
         let began = Instant::now();
         loop {
@@ -468,6 +477,15 @@ fn go_on_from(point: Point, last: Option<&LogUnit>) -> Lsn {
         Some(upto) if upto <= point.lsn() && ordinal_of(upto) == point.ordinal => upto,
         _ => point.lsn(),
     }
+}
+
+/// What became of the redo behind `point`, which nobody captured.
+fn lost_since(point: Point) -> String {
+    format!(
+        "the write-ahead log as it was at LSN {} is gone: SQLite empties it when the last connection closes, and writes \
+         it anew after a checkpoint",
+        point.lsn()
+    )
 }
 
 fn no_log(site: &Site) -> Error {

@@ -87,6 +87,12 @@ impl<'e, 'u> Evidence<'e, 'u> {
         Ok(reach)
     }
 
+    /// How far the redo of one node is complete behind `set`, and what is missing there if more follows.
+    pub(super) fn complete(&self, set: &SetSummary, node: NodeId) -> (Lsn, Option<LogGap>) {
+        let (_, upto, gap) = self.node_reach(node, first_needed(set, node));
+        (upto, gap)
+    }
+
     /// The last commit of a unit that lies in the history and before `upto` as a whole.
     fn commit(&self, unit: &LogUnit, upto: Lsn) -> Option<(Timestamp, Lsn)> {
         let end = unit.span.upto;
