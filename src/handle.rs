@@ -15,7 +15,7 @@ use setpiece_core::model::retention::Policy;
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
-use setpiece_core::source::{Recovery, Source};
+use setpiece_core::source::{NamedPosition, Recovery, Source};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
 use setpiece_core::{ErrorKind, Result};
@@ -166,6 +166,17 @@ impl Setpiece {
     /// As [`Catalog::load`].
     pub fn catalog(&self) -> Result<Catalog> {
         Catalog::load(&self.repository, self.cache.as_ref())
+    }
+
+    /// Where the log of a running database is, in the numbers of its sets and redo on record. Without a secret those
+    /// cannot be read, and an engine whose log does not number itself begins to count anew.
+    ///
+    /// # Errors
+    /// As [`Setpiece::catalog`], and when the database cannot be reached.
+    pub fn positions(&self, source: &dyn Source) -> Result<Vec<NamedPosition>> {
+        let id = source.info()?.id;
+        let catalog = self.catalog()?;
+        source.positions_behind(catalog.newest_memory(id).map(|record| record.cookie.as_slice()))
     }
 
     /// Takes a backup.

@@ -369,6 +369,29 @@ fn a_gap_in_the_redo_is_told_wherever_it_matters() {
 }
 
 #[test]
+fn positions_are_numbered_as_the_record_is() {
+    let place = Place::keyed();
+    let open = rusqlite::Connection::open(place.path("app.db")).unwrap();
+    open.execute("INSERT INTO t VALUES (-1, 'x')", ()).unwrap();
+    place.backup("full");
+    open.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).unwrap();
+    open.execute("INSERT INTO t VALUES (-2, 'x')", ()).unwrap();
+    let here = ["show", "--positions", "--source", "sqlite:app.db"];
+    let keyed = [&here[..], &["--repo", "disk:repo", "--key-file", "key"]].concat();
+    let numbered = place.ok(&keyed);
+    let set = place.backup("full");
+    assert_eq!(numbered["positions"][0]["lsn"], set["set"]["bak_end_lsn"], "{numbered}");
+    let listed = place.ok(&["sets", "--repo", "disk:repo", "--key-file", "key"]);
+    assert_eq!(numbered["repository"], listed["repository"]);
+    let alone = place.ok(&here);
+    assert!(
+        alone["repository"].is_null() && alone["positions"][0]["lsn"] != numbered["positions"][0]["lsn"],
+        "{alone}"
+    );
+    place.fails(&[&here[..], &["--repo", "disk:repo"]].concat(), 1, 9);
+}
+
+#[test]
 fn an_interrupted_backup_leaves_nothing() {
     let place = Place::keyed();
     let args =

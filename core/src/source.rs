@@ -97,6 +97,16 @@ pub trait Source: Send + Sync {
     /// When the database cannot be reached.
     fn positions(&self) -> Result<Vec<NamedPosition>>;
 
+    /// As [`Source::positions`], told besides the cookie of the newest set or log unit on record, so that the numbers are
+    /// those of the record. Engines whose log numbers itself need not implement it.
+    ///
+    /// # Errors
+    /// As [`Source::positions`].
+    fn positions_behind(&self, newest: Option<&[u8]>) -> Result<Vec<NamedPosition>> {
+        let _unused_by_most = newest;
+        self.positions()
+    }
+
     /// Asks for a checkpoint and returns, for each node, the LSN from which a restart would need redo.
     ///
     /// Must make progress when it is called again: a fully flushed database reports its newest LSN.

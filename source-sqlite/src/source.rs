@@ -112,11 +112,11 @@ impl SqliteSource {
         Ok(Box::new(Stream::begin(&self.site, &identity, cookie, Arc::clone(&self.known), last)?))
     }
 
-    /// Where the log is. The number of its generation is right once a backup or a log stream of this process has been
-    /// told what is on record.
-    fn current(&self) -> Result<NodePosition> {
+    /// Where the log is. The number of its generation is that of the record when it is told by `newest`, or when a backup
+    /// or a log stream of this process has been.
+    fn current(&self, newest: Option<&[u8]>) -> Result<NodePosition> {
         let identity = self.identity()?;
-        let cookie = self.cookie(&identity, &[])?;
+        let cookie = self.cookie(&identity, newest.as_slice())?;
         let run = Run::begin(&self.site, &identity, cookie)?;
         Ok(run.begin().first().copied().unwrap_or_default())
     }
@@ -142,13 +142,17 @@ impl Source for SqliteSource {
     }
 
     fn positions(&self) -> Result<Vec<NamedPosition>> {
-        let NodePosition { node, lsn, seq } = self.current()?;
+        self.positions_behind(None)
+    }
+
+    fn positions_behind(&self, newest: Option<&[u8]>) -> Result<Vec<NamedPosition>> {
+        let NodePosition { node, lsn, seq } = self.current(newest)?;
         Ok(vec![NamedPosition { node, name: "COMMIT".into(), lsn, seq }])
     }
 
     fn checkpoint(&self) -> Result<Vec<NodePosition>> {
         self.site.link()?.checkpoint()?;
-        Ok(vec![NodePosition { node: NODE, ..self.current()? }])
+        Ok(vec![NodePosition { node: NODE, ..self.current(None)? }])
     }
 
     fn begin(&self, request: &BeginRequest<'_>) -> Result<Box<dyn BackupRun + '_>> {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use setpiece::format::{Compression, PieceInfo, PieceKind, SetMeta};
-use setpiece::model::{FileEntry, FileKind, SourceId, TablespaceKind, Tracking};
+use setpiece::model::{FileEntry, FileKind, RepoId, SourceId, TablespaceKind, Tracking};
 use setpiece::source::{NamedPosition, SourceInfo};
 use setpiece::{Error, ErrorKind, Result};
 
@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// The set: a name, an identifier or `latest`.
     #[arg(value_name = "SET", required_unless_present = "positions", conflicts_with = "positions")]
     set: Option<String>,
-    /// Show where the log of a running database is instead.
+    /// Show where the log of a running database is instead; with --repo in the numbers of its sets and redo.
     #[arg(long, requires = "source")]
     positions: bool,
     /// The database whose positions to show.
@@ -41,14 +41,15 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
+    let repository =
+        options.repo.clone().map(|repo| RepoOptions { repo, keys: options.keys.clone(), cache: options.cache.clone() });
     if let Some(source) = &options.source {
-        return positions(&SourceOption { source: source.clone() });
+        return positions(&SourceOption { source: source.clone() }, repository.as_ref(), console);
     }
-    let (Some(repo), Some(set)) = (&options.repo, &options.set) else {
+    let (Some(repository), Some(set)) = (repository, &options.set) else {
         return Err(Error::new(ErrorKind::Usage, "name a repository and a set"));
     };
-    let (keys, cache) = (options.keys.clone(), options.cache.clone());
-    let setpiece = RepoOptions { repo: repo.clone(), keys, cache }.open(console)?;
+    let setpiece = repository.open(console)?;
     let catalog = setpiece.catalog()?;
     let record = catalog.find(set)?;
     let meta = setpiece.repository().open_set(record.summary.id)?.meta;
@@ -60,6 +61,8 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
 #[derive(Serialize)]
 struct PositionsDocument {
     source: PositionsSource,
+    /// The repository by whose record they are numbered.
+    repository: Option<Text<RepoId>>,
     positions: Vec<PositionDocument>,
 }
 
@@ -79,24 +82,47 @@ struct PositionDocument {
     seq: Option<u64>,
 }
 
-fn positions(source: &SourceOption) -> Result<Answer> {
+fn positions(source: &SourceOption, repository: Option<&RepoOptions>, console: &Console) -> Result<Answer> {
     let source = source.open()?;
     let SourceInfo { id, name, engine, version, .. } = source.info()?;
-    let positions = source.positions()?;
-    let row = |position: &NamedPosition| PositionDocument {
-        node: position.node.0,
-        name: position.name.clone(),
-        lsn: position.lsn.0,
-        seq: position.seq.map(|seq| seq.0),
+    let setpiece = repository.map(|options| options.open(console)).transpose()?;
+    let positions = match &setpiece {
+        Some(setpiece) => setpiece.positions(&*source)?,
+        None => source.positions()?,
     };
-    let rows: Vec<PositionDocument> = positions.iter().map(row).collect();
+    // Who cannot read the record cannot number by it.
+    let by = setpiece.filter(|setpiece| setpiece.repository().vault().can_read());
+    let by = by.map(|setpiece| Text(setpiece.repository().id()));
+    let rows: Vec<PositionDocument> = positions.iter().map(PositionDocument::of).collect();
+    let text = format!("{name}, {engine} {version}, {id}\n{}", positions_in_words(&rows, by.is_some()));
+    let source = PositionsSource { id: Text(id), name, engine, version };
+    Answer::new(&PositionsDocument { source, repository: by, positions: rows }, text)
+}
+
+impl PositionDocument {
+    fn of(position: &NamedPosition) -> Self {
+        PositionDocument {
+            node: position.node.0,
+            name: position.name.clone(),
+            lsn: position.lsn.0,
+            seq: position.seq.map(|seq| seq.0),
+        }
+    }
+}
+
+fn positions_in_words(rows: &[PositionDocument], by_record: bool) -> String {
     let cells = rows.iter().map(|row| {
         let seq = row.seq.map_or_else(|| "-".into(), |seq| seq.to_string());
         [row.node.to_string(), row.name.clone(), row.lsn.to_string(), seq]
     });
-    let text = format!("{name}, {engine} {version}, {id}\n{}", text::table(&["NODE", "POSITION", "LSN", "SEQ"], cells));
-    let source = PositionsSource { id: Text(id), name, engine, version };
-    Answer::new(&PositionsDocument { source, positions: rows }, text)
+    let table = text::table(&["NODE", "POSITION", "LSN", "SEQ"], cells);
+    let numbers = if by_record {
+        "numbered as the repository's sets and redo are\n"
+    } else {
+        "where the log does not number itself, as with SQLite, the numbers are those of this look alone: give --repo and \
+         a key to have them as sets and redo have them\n"
+    };
+    table + numbers
 }
 
 #[derive(Serialize)]
