@@ -350,7 +350,9 @@ fn redo_is_captured_and_comes_back_as_files() {
     let first = units[0]["first_commit"].as_str().unwrap();
     place.ok(&[&["restore", "--to", "begin", "--exclusive", "--until-time", first][..], &keyed].concat());
     assert_eq!(place.rows("begin"), 50);
-    place.fails(&[&["restore", "--to", "never", "--until-time", "2100-01-01T00:00:00Z"][..], &keyed].concat(), 1, 13);
+    let never = [&["restore", "--to", "never", "--until-time", "2100-01-01T00:00:00Z"][..], &keyed].concat();
+    let (message, remedy) = words(&place.fails(&never, 1, 13));
+    assert!(remedy.contains("leave out --until-time"), "{message}");
 }
 
 #[test]
@@ -389,6 +391,56 @@ fn positions_are_numbered_as_the_record_is() {
         "{alone}"
     );
     place.fails(&[&here[..], &["--repo", "disk:repo"]].concat(), 1, 9);
+}
+
+/// What an error says about where and what to do.
+fn words(failed: &Value) -> (String, String) {
+    let text = |field: &str| failed["error"][field].as_str().unwrap_or_default().to_owned();
+    (text("message"), text("remedy"))
+}
+
+#[test]
+fn failures_name_the_place_and_say_what_to_do() {
+    let place = Place::keyed();
+    let (message, remedy) = words(&place.fails(&["key", "new", "--out", "no/such/key"], 1, 2));
+    assert!(message.contains("there is no directory no/such") && remedy.contains("make it first"), "{message}");
+    let backup = |path: &str| {
+        let source = format!("sqlite:{}", place.text(path));
+        words(&place.fails(&["backup", "--repo", "disk:repo", "--key-file", "key", "--source", &source], 1, 14))
+    };
+    let (message, remedy) = backup("none.db");
+    assert!(message.contains("there is no database") && remedy.contains("correct the path"), "{message}");
+    assert!(backup("no/such.db").0.contains("there is no directory"));
+    assert!(backup("repo").1.contains("file of the database"));
+    place.ok(&["init", "--repo", "disk:plain", "--no-encryption"]);
+    let copied = place.fails(&["copy", "--repo", "disk:repo", "--key-file", "key", "--to-repo", "disk:plain"], 1, 9);
+    assert!(!words(&copied).1.is_empty(), "{copied}");
+}
+
+#[test]
+fn reasons_and_locks_are_told_once() {
+    let place = Place::keyed();
+    place.backup("full");
+    // Closing the database empties its log, so that what changed is no longer in it.
+    place.database(1);
+    let increment = place.backup("differential");
+    let how = increment["decisions"][1].as_str().unwrap();
+    assert_eq!(how.matches("since").count(), 0, "{how}");
+    assert!(how.contains("because the write-ahead log was restarted"), "{how}");
+
+    let source = place.source();
+    let stream = ["log", "stream", "--repo", "disk:repo", "--key-file", "key", "--source", &source];
+    let mut first = place.command(&stream).args(["--stop-when-idle", "30"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(first.stderr.take().unwrap()), &mut said).unwrap();
+    let second = place.fails(&stream, 1, 10);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(first.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    first.wait().unwrap();
+    let (message, remedy) = words(&second);
+    assert_eq!(message.matches("locks/log-").count(), 1, "{message}");
+    assert!(second["error"]["causes"].as_array().unwrap().is_empty(), "{second}");
+    assert!(message.contains("holds the lock") && remedy.contains("another log stream"), "{message}");
 }
 
 #[test]

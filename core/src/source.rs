@@ -161,7 +161,7 @@ pub enum PageState {
 pub enum ChangeMap {
     /// Every page of every file that changed; files that are not named did not change.
     Complete(Vec<FileChanges>),
-    /// The engine cannot tell, and why.
+    /// The engine cannot tell, and why: reads as what follows "because".
     Unknown(String),
 }
 

@@ -89,7 +89,7 @@ impl Run {
             return Some("the database keeps a rollback journal, not a write-ahead log".into());
         }
         if since > self.lsn() || ordinal_of(since) != self.placed.point.ordinal {
-            return Some("the write-ahead log was restarted since".into());
+            return Some("the write-ahead log was restarted after the base".into());
         }
         // Frame 0 was seen when the log was empty. That nothing came between that log and this one must be proven.
         (frame_of(since) == 0 && !self.placed.linked)

@@ -53,7 +53,7 @@ impl SqliteSource {
     /// The database at `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] or [`ErrorKind::Source`] when there is none, or when it is no SQLite database.
+    /// [`ErrorKind::Source`] when there is none, or when it is no SQLite database.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         SqliteSource::open_with(path, SqliteOptions::default())
     }
@@ -64,7 +64,7 @@ impl SqliteSource {
     /// As [`SqliteSource::open`].
     pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
         let path = path.as_ref();
-        let path = path.canonicalize().map_err(|error| Error::io(path.display().to_string(), error))?;
+        let path = path.canonicalize().map_err(|error| missing(path, error))?;
         let name = options.name.unwrap_or_else(|| {
             path.file_name().map_or_else(|| "sqlite".to_owned(), |name| name.to_string_lossy().into_owned())
         });
@@ -174,6 +174,19 @@ impl Source for SqliteSource {
     ) -> Result<Box<dyn LogStream + '_>> {
         self.stream(last, newest)
     }
+}
+
+/// Why there is no file at `path`.
+fn missing(path: &Path, error: std::io::Error) -> Error {
+    let name = path.display().to_string();
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return Error::io(name, error);
+    }
+    let made = match path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
+        Some(parent) => Error::new(ErrorKind::Source, format!("there is no directory {}", parent.display())),
+        None => Error::new(ErrorKind::Source, "there is no database"),
+    };
+    made.on(name).remedy("correct the path: a database is never made here")
 }
 
 /// A source for each database that is attached to a connection: give the name of the schema and the file, columns 2

@@ -126,6 +126,13 @@ fn make(options: NewOptions) -> Result<Answer> {
     Answer::new(&NewDocument { file: options.out, kind, public_key: public.map(Text) }, text)
 }
 
+fn no_directory(path: &Path) -> Error {
+    let directory = path.parent().unwrap_or(path).display();
+    Error::new(ErrorKind::Io, format!("there is no directory {directory}"))
+        .on(path.display().to_string())
+        .remedy("make it first, or name a file in another")
+}
+
 /// Writes a file that must not be there yet and that only its owner can read, and makes it durable.
 fn write_secret(path: &Path, content: &str) -> Result<()> {
     let failed = |error: std::io::Error| Error::io(path.display().to_string(), error);
@@ -134,6 +141,7 @@ fn write_secret(path: &Path, content: &str) -> Result<()> {
         std::io::ErrorKind::AlreadyExists => Error::new(ErrorKind::Exists, "is there already and is not overwritten")
             .on(path.display().to_string())
             .remedy("name another file"),
+        std::io::ErrorKind::NotFound => no_directory(path),
         _ => failed(error),
     })?;
     let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());

@@ -19,6 +19,8 @@ use crate::transform::peek_keys;
 /// Bytes that are moved at once.
 const PORTION: usize = 1 << 20;
 
+const AS_THEY_ARE: &str = "sets are copied byte for byte";
+
 /// What was copied.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -68,12 +70,20 @@ fn check_keys(from: &Repository, to: &Repository) -> Result<()> {
             .on(from.medium().label())
             .remedy("give a secret of the repository that is copied from")),
         (false, false) => Ok(()),
-        (true, false) => Err(Error::new(ErrorKind::Key, "sets are encrypted, the target is not")
-            .on(to.medium().label())
-            .remedy("copy to a repository that is encrypted")),
-        (false, true) => Err(Error::new(ErrorKind::Key, "sets are not encrypted, the target is")
-            .on(to.medium().label())
-            .remedy("copy to a repository made with --no-encryption, or back up into the encrypted one")),
+        (true, false) => Err(Error::new(
+            ErrorKind::Key,
+            format!("{AS_THEY_ARE}, and encrypted ones to encrypted repositories only"),
+        )
+        .on(to.medium().label())
+        .remedy(
+            "copy to a repository made with a key, which may be another one; or restore, and back up into this one",
+        )),
+        (false, true) => Err(Error::new(
+            ErrorKind::Key,
+            format!("{AS_THEY_ARE}, and ones in the clear to repositories in the clear only"),
+        )
+        .on(to.medium().label())
+        .remedy("copy to a repository made with --no-encryption; or restore, and back up into this one")),
     }
 }
 

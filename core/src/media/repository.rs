@@ -281,9 +281,10 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Locked`] when there is one.
     pub fn lock_source(&self, source: SourceId, what: &str) -> Result<Box<dyn HeldLock>> {
+        let words = if what == "log" { "log stream" } else { what };
         self.medium
             .lock(&layout::source_lock(source, what)?, LockMode::Exclusive)
-            .map_err(|error| error.remedy(format!("another {what} of this source is running: wait for it or stop it")))
+            .map_err(|error| error.remedy(format!("another {words} of this source is running: wait for it or stop it")))
     }
 }
 
