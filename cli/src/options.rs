@@ -86,6 +86,32 @@ impl SourceOption {
     }
 }
 
+/// A source on record: its name, its identifier, or the URL of the database.
+#[derive(Debug)]
+pub(crate) struct SourceWord {
+    /// The name or the identifier.
+    pub word: String,
+    said: String,
+}
+
+impl SourceWord {
+    /// What was said, if anything. A word with the scheme of a database is a URL.
+    pub(crate) fn of(said: Option<&str>) -> Result<Option<Self>> {
+        let Some(said) = said else { return Ok(None) };
+        let is_url = setpiece::source::SCHEMES.iter().any(|scheme| said.starts_with(scheme));
+        let word = if is_url { setpiece::source::id(&url(said)?)?.to_string() } else { said.to_owned() };
+        Ok(Some(SourceWord { word, said: said.to_owned() }))
+    }
+
+    /// An error about the source, with what was said.
+    pub(crate) fn told(source: Option<&Self>, error: Error) -> Error {
+        match source.filter(|source| source.word != source.said && error.object() == Some(&source.word)) {
+            Some(source) => error.doing(format!("looking for what was backed up of {}", source.said)),
+            None => error,
+        }
+    }
+}
+
 /// A URL with a relative path made absolute: the library wants it so, people do not.
 pub(crate) fn url(text: &str) -> Result<String> {
     let relative = |(scheme, rest): &(&str, &str)| {

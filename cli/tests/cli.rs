@@ -393,6 +393,40 @@ fn positions_are_numbered_as_the_record_is() {
     place.fails(&[&here[..], &["--repo", "disk:repo"]].concat(), 1, 9);
 }
 
+/// `latest` was the newest set of all sources, whatever source was asked for.
+#[test]
+fn latest_is_the_newest_set_of_the_source_asked_for() {
+    let place = Place::keyed();
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let with = |args: &[&str]| args.iter().chain(&keyed).map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let run = |args: &[&str]| place.run(&with(args).iter().map(String::as_str).collect::<Vec<_>>());
+    let full = place.backup("full");
+    std::fs::copy(place.path("app.db"), place.path("other.db")).unwrap();
+    let other = run(&["backup", "--source", "sqlite:other.db"]).document;
+    let (id, other_id) =
+        (full["set"]["source"]["id"].as_str().unwrap(), other["set"]["source"]["id"].as_str().unwrap());
+
+    for (source, set) in [("app.db", &full), ("other.db", &other), (id, &full), ("sqlite:other.db", &other)] {
+        let planned = run(&["restore", "--dry-run", "--set", "latest", "--source", source]);
+        assert_eq!(planned.document["start"]["id"], set["set"]["id"], "{source}: {}", planned.document);
+    }
+    for unclear in [&["restore", "--dry-run", "--set", "latest"][..], &["show", "latest"], &["remove", "latest"]] {
+        let refused = run(unclear);
+        let (message, remedy) = words(&refused.document);
+        assert_eq!((refused.code, remedy.contains(id), remedy.contains(other_id)), (2, true, true), "{message}");
+    }
+    let on = run(&["backup", "--source", "sqlite:app.db", "--level", "differential", "--base", "latest"]).document;
+    assert_eq!(on["set"]["base"], full["set"]["id"], "{on}");
+
+    // A lost database is known by where it was; one of which nothing was backed up is not.
+    std::fs::remove_file(place.path("other.db")).unwrap();
+    assert_eq!(run(&["restore", "--source", "sqlite:other.db", "--to", "back"]).code, 0);
+    let unknown = run(&["restore", "--dry-run", "--source", "sqlite:third.db"]);
+    let (message, remedy) = words(&unknown.document);
+    assert_eq!(unknown.code, 1, "{message}");
+    assert!(message.contains("sqlite:third.db") && remedy.contains("app.db ("), "{message}");
+}
+
 /// What an error says about where and what to do.
 fn words(failed: &Value) -> (String, String) {
     let text = |field: &str| failed["error"][field].as_str().unwrap_or_default().to_owned();

@@ -1,6 +1,6 @@
 //! A SQLite database as a source.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,6 +71,15 @@ impl SqliteSource {
         let site = Site { path, busy: options.busy_timeout };
         drop(crate::snapshot::Snapshot::take(&site, None)?);
         Ok(SqliteSource { site, name, id: options.id, known: Arc::default() })
+    }
+
+    /// The identifier of the database at `path`, also when the database is no longer there: what a recovery wrote beside
+    /// it, or else what is derived from this machine and the path.
+    ///
+    /// # Errors
+    /// When the file that a recovery wrote cannot be read.
+    pub fn id_at(path: impl AsRef<Path>) -> Result<SourceId> {
+        Identity::of(&without_links(path.as_ref()), None).map(|identity| identity.id)
     }
 
     /// The file of the database, without symbolic links.
@@ -174,6 +183,12 @@ impl Source for SqliteSource {
     ) -> Result<Box<dyn LogStream + '_>> {
         self.stream(last, newest)
     }
+}
+
+/// A path without symbolic links, as far as it exists.
+fn without_links(path: &Path) -> PathBuf {
+    let beside = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(beside).unwrap_or_else(|| path.to_owned())
 }
 
 /// Why there is no file at `path`.

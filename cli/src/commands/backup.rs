@@ -83,7 +83,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     let source = options.source.open()?;
     let mut wanted = BackupOptions::default();
     if let Some(base) = &options.base {
-        wanted.base = Some(setpiece.catalog()?.find(base)?.summary.id);
+        wanted.base = Some(setpiece.catalog()?.find_of(source.info()?.id, base)?.summary.id);
     }
     wanted.level = options.level;
     wanted.scope = options.scope;

@@ -51,7 +51,7 @@ struct GetOptions {
     /// The directory; made if it is missing. Files that are there already are never overwritten.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// The source as `setpiece sets` names it [default: the only one].
+    /// The source as `setpiece sets` names it, its identifier, or the URL of the database [default: the only one].
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     /// Only redo of this branch [default: all].

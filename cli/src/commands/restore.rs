@@ -12,7 +12,7 @@ use setpiece::{Error, ErrorKind, Result};
 
 use crate::console::{Answer, Console};
 use crate::documents::{Id, SetDocument, Text, Time};
-use crate::options::{Moment, RepoOptions};
+use crate::options::{Moment, RepoOptions, SourceWord};
 use crate::text;
 
 /// Restore a database into a new directory, and recover it to the end of its redo or to a moment before.
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Where to: a directory that does not exist yet or is empty.
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     to: Option<PathBuf>,
-    /// The source as `setpiece sets` names it [default: the only one].
+    /// The source as `setpiece sets` names it, its identifier, or the URL of the database [default: the only one].
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     /// Start from this set; without a target the restore ends at the end of the set.
@@ -117,14 +117,17 @@ struct RecoveredDocument {
 pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     refuse_what_is_not_there(&options)?;
     let setpiece = options.repo.open(console)?;
-    let request = request(&options, console);
+    let source = SourceWord::of(options.source.as_deref())?;
+    let mut request = request(&options, console);
+    request.source = source.as_ref().map(|source| source.word.clone());
+    let told = |error| SourceWord::told(source.as_ref(), error);
     let began = Instant::now();
     match options.to {
         Some(to) if !options.dry_run => {
-            let report = setpiece.restore(&request, &to)?;
+            let report = setpiece.restore(&request, &to).map_err(told)?;
             restored(report, to, began.elapsed())
         }
-        to => planned(&setpiece.plan(&request)?, to, began.elapsed()),
+        to => planned(&setpiece.plan(&request).map_err(told)?, to, began.elapsed()),
     }
 }
 
@@ -158,7 +161,6 @@ fn request(options: &Options, console: &Console) -> RestoreRequest {
     };
     let branch = options.branch.map(BranchId);
     let mut request = RestoreRequest::default();
-    request.source = options.source.clone();
     request.set = options.set.clone();
     request.target = RecoveryTarget { until, exclusive: options.exclusive, branch };
     request.tablespace = options.tablespace.clone();

@@ -98,7 +98,8 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     }
     let source = find_source(&catalog, request)?;
     let scope = request.tablespace.as_ref().map_or(Scope::Database, |name| Scope::Tablespace(name.clone()));
-    let set = request.set.as_deref().map(|word| catalog.find(word).map(|record| record.summary.id)).transpose()?;
+    let set =
+        request.set.as_deref().map(|word| catalog.find_of(source, word).map(|record| record.summary.id)).transpose()?;
     let units: Vec<LogUnit> = catalog.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
     let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
     let asked = StartRequest { source, scope: &scope, target: &request.target, set };
@@ -148,7 +149,7 @@ fn find_source(catalog: &Catalog, request: &RestoreRequest) -> Result<SourceId> 
         (1, Some(only)) => Ok(*only),
         (0, _) => Err(Error::new(ErrorKind::NotFound, "the repository has no set of that source")
             .on(request.source.clone().unwrap_or_else(|| "any source".into()))
-            .remedy(format!("it has: {}", names()))),
+            .remedy(format!("name one that it has: {}", names()))),
         _ => Err(Error::new(ErrorKind::Usage, "the repository has sets of several sources")
             .remedy(format!("say which: {}", names()))),
     }
