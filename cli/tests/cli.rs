@@ -346,9 +346,14 @@ fn redo_is_captured_and_comes_back_as_files() {
     place.fails(&[&["log", "get", "--to", "none", "--from-time", "2100-01-01T00:00:00Z"][..], &keyed].concat(), 1, 4);
     let restored = place.ok(&[&["restore", "--to", "back"][..], &keyed].concat());
     assert_eq!(place.rows("back"), 60);
+    assert_eq!(restored["totals"]["log_units"], units.len() as u64);
     assert!(restored["warnings"].as_array().unwrap().is_empty(), "{restored}");
     let first = units[0]["first_commit"].as_str().unwrap();
-    place.ok(&[&["restore", "--to", "begin", "--exclusive", "--until-time", first][..], &keyed].concat());
+    let begin = [&["restore", "--exclusive", "--until-time", first][..], &keyed].concat();
+    let planned = place.ok(&[&begin[..], &["--dry-run"]].concat());
+    let done = place.ok(&[&begin[..], &["--to", "begin"]].concat());
+    // The first unit proves that nothing came before that moment, and is not applied.
+    assert_eq!((planned["totals"]["log_units"].as_u64(), done["totals"]["log_units"].as_u64()), (Some(1), Some(0)));
     assert_eq!(place.rows("begin"), 50);
     let never = [&["restore", "--to", "never", "--until-time", "2100-01-01T00:00:00Z"][..], &keyed].concat();
     let (message, remedy) = words(&place.fails(&never, 1, 13));

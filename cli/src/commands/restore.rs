@@ -76,6 +76,7 @@ struct Document {
     log: Option<LogDocument>,
     totals: TotalsDocument,
     recovered: Option<RecoveredDocument>,
+    last_unit_in_part: bool,
     seconds: f64,
 }
 
@@ -184,7 +185,10 @@ fn restored(report: RestoreReport, to: PathBuf, took: Duration) -> Result<Answer
     });
     let mut text = format!("restored {} into {}\n", report.start.source_name, to.display());
     text += &format!("  beginning with set {}\n", report.start.name);
-    text += &totals_in_words(&report.totals);
+    text += &totals_in_words(&report.totals, true);
+    if report.last_unit_in_part {
+        text += "  of the last unit only the begin, up to the target\n";
+    }
     if let Some(done) = &recovered {
         let time = done.time.as_ref().map_or_else(String::new, |time| format!(" ({})", time.0));
         text += &format!("  recovered to LSN {}{time}; goes on as branch {}\n", done.lsn, done.branch);
@@ -198,6 +202,7 @@ fn restored(report: RestoreReport, to: PathBuf, took: Duration) -> Result<Answer
         log: None,
         totals: totals(&report.totals),
         recovered,
+        last_unit_in_part: report.last_unit_in_part,
         seconds: took.as_secs_f64(),
     };
     Answer::new(&document, text)
@@ -225,6 +230,7 @@ fn planned(plan: &RestorePlan, to: Option<PathBuf>, took: Duration) -> Result<An
         log,
         totals: totals(&plan.totals),
         recovered: None,
+        last_unit_in_part: false,
         seconds: took.as_secs_f64(),
     };
     let text = plan_in_words(plan, &document);
@@ -261,12 +267,15 @@ fn plan_in_words(plan: &RestorePlan, document: &Document) -> String {
             text::bytes(log.bytes)
         );
     }
-    text + &totals_in_words(&plan.totals) + "nothing was written\n"
+    text + &totals_in_words(&plan.totals, false) + "nothing was written\n"
 }
 
-fn totals_in_words(totals: &Totals) -> String {
+/// What is done, or what has been done.
+fn totals_in_words(totals: &Totals, done: bool) -> String {
+    let [read, skipped, written, applied] =
+        if done { ["read", "skipped", "wrote", "applied"] } else { ["reads", "skips", "writes", "applies"] };
     format!(
-        "  reads {} in {}, each once; skips {} without a live page\n  writes {} in {}, each once\n  applies {} of redo, {}\n",
+        "  {read} {} in {}, each once; {skipped} {} without a live page\n  {written} {} in {}, each once\n  {applied} {} of redo, {}\n",
         text::bytes(totals.read_bytes),
         text::count(totals.frames, "frame"),
         totals.dead_frames,

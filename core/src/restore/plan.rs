@@ -32,9 +32,9 @@ pub struct Totals {
     pub pages: u64,
     /// Bytes of pages to write.
     pub write_bytes: u64,
-    /// Units of redo to apply.
+    /// Units of redo to apply; a plan for a moment counts the one that proves that nothing before it is missing.
     pub log_units: u64,
-    /// Bytes of redo before compression.
+    /// Bytes of those units before compression.
     pub log_bytes: u64,
 }
 
