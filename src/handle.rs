@@ -9,10 +9,12 @@ use setpiece_core::catalog::Catalog;
 use setpiece_core::catalog::cache::Cache;
 use setpiece_core::copy::CopyReport;
 use setpiece_core::events::{Observer, Silent};
+use setpiece_core::format::RepoDescriptor;
 use setpiece_core::media::Medium;
 use setpiece_core::media::repository::Repository;
 use setpiece_core::model::retention::Policy;
 use setpiece_core::pipeline::Cancel;
+use setpiece_core::rekey::{Renewal, Renewed};
 use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
 use setpiece_core::source::{NamedPosition, Recovery, Source};
@@ -90,6 +92,15 @@ impl Setpiece {
     /// As [`Setpiece::open`].
     pub fn open_on(medium: Arc<dyn Medium>, secrets: &[Secret]) -> Result<Self> {
         Ok(Setpiece::with(Repository::open(medium, secrets)?))
+    }
+
+    /// How the repository at a URL says that it is keyed: who may open it, without opening it. Nothing proves that nobody
+    /// changed it.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) where there is none, and whatever the medium fails with.
+    pub fn unproven_descriptor(url: &str) -> Result<RepoDescriptor> {
+        Repository::unproven_descriptor(&*media::open(url)?)
     }
 
     fn with(repository: Repository) -> Self {
@@ -259,12 +270,12 @@ impl Setpiece {
         crate::rekey::remove(&mut self.repository, slot)
     }
 
-    /// Gives the repository a new key, opened by `slots` and its recipients, and wraps those of all sets anew. Gives
-    /// the number of sets.
+    /// Gives the repository a new key, opened by the slots named and nothing else, and wraps those of all sets anew.
+    /// Recipients have to be named again as well.
     ///
     /// # Errors
     /// As [`rekey::renew`](crate::rekey::renew).
-    pub fn rotate_keys(&mut self, slots: &[SlotRequest]) -> Result<usize> {
-        crate::rekey::renew(&mut self.repository, slots)
+    pub fn rotate_keys(&mut self, renewal: &Renewal<'_>) -> Result<Renewed> {
+        crate::rekey::renew(&mut self.repository, renewal)
     }
 }

@@ -154,7 +154,9 @@ fn a_private_key_reads_what_was_written_before_and_after_rotation_and_without_a_
     fs::write(&identity_file, identity.to_text().as_str()).unwrap();
     let slot = |recipient: Recipient| SlotRequest::Recipient { label: "auditor".into(), recipient };
     let mut repository = common::open(disk(&place), true).unwrap();
-    setpiece_core::rekey::renew(&mut repository, &[slot(identity.recipient())]).unwrap();
+    let slots = [slot(identity.recipient())];
+    let renewal = setpiece_core::rekey::Renewal { slots: &slots, drop_recipients: false };
+    setpiece_core::rekey::renew(&mut repository, &renewal).unwrap();
     drop(repository);
     reads(&place, "latest", &dir.path().join("rotated"), Some(&identity_file), &tiny);
     let writer = common::open(disk(&place), false).unwrap();

@@ -292,6 +292,58 @@ fn keys_are_added_removed_and_rotated() {
     assert_eq!(place.rows("back"), 50);
 }
 
+/// Help and documents said that recipients stay when the key is renewed; they went, and hosts that only write found out
+/// at their next backup. Now every key has to be named again, the last public key does not go unasked, and it is told
+/// what opens no more.
+#[test]
+fn a_rotation_keeps_the_keys_that_are_named_and_no_others() {
+    let place = Place::keyed();
+    let pair = place.ok(&["key", "new", "--out", "identity", "--x25519"]);
+    let public = pair["public_key"].as_str().unwrap();
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    place.ok(&[&["key", "add", "--new-recipient", public][..], &keyed].concat());
+    let without_secret = ["backup", "--repo", "disk:repo", "--source", "sqlite:app.db"];
+    place.ok(&without_secret);
+    place.ok(&["key", "new", "--out", "new"]);
+
+    let rotate = [&["key", "rotate", "--new-key-file", "new"][..], &keyed].concat();
+    let refused = place.fails(&rotate, 2, 1);
+    assert_eq!(refused["error"]["object"], public, "{refused}");
+    assert!(words(&refused).1.contains("--drop-recipients"), "{refused}");
+    place.ok(&[&["sets"][..], &keyed].concat());
+
+    let kept = place.ok(&[&rotate[..], &["--new-recipient", public]].concat());
+    let dropped = kept["dropped"].as_array().unwrap();
+    assert_eq!((dropped.len(), dropped[0]["kind"].as_str()), (1, Some("key-file")), "{kept}");
+    place.ok(&without_secret);
+
+    let newer = ["key", "rotate", "--repo", "disk:repo", "--key-file", "new", "--new-key-file", "new"];
+    let dropped = place.ok(&[&newer[..], &["--drop-recipients"]].concat());
+    assert_eq!(dropped["dropped"][0]["public_key"], public, "{dropped}");
+    assert_eq!(dropped["dropped"].as_array().unwrap().len(), 1, "{dropped}");
+    place.fails(&without_secret, 1, 9);
+    place.ok(&["restore", "--repo", "disk:repo", "--key-file", "new", "--to", "back"]);
+}
+
+/// The advice for a key that does not fit was to list the keys, which took a key that fits.
+#[test]
+fn keys_are_listed_without_a_key() {
+    let place = Place::keyed();
+    place.ok(&["key", "new", "--out", "other"]);
+    let list = ["key", "list", "--repo", "disk:repo"];
+    let proven = place.ok(&[&list[..], &["--key-file", "key"]].concat());
+    let unproven = place.ok(&list);
+    let wrong = place.ok(&[&list[..], &["--key-file", "other"]].concat());
+    assert_eq!(
+        (&proven["proven"], &unproven["proven"], &wrong["proven"]),
+        (&true.into(), &false.into(), &false.into())
+    );
+    assert_eq!(proven["repository"], unproven["repository"]);
+    assert!(wrong["warnings"][0].as_str().unwrap().contains("does not open"), "{wrong}");
+    place.fails(&[&list[..], &["--no-encryption"]].concat(), 1, 9);
+    place.fails(&["key", "list", "--repo", "disk:none"], 1, 4);
+}
+
 #[test]
 fn sets_are_copied_and_the_catalog_is_rebuilt() {
     let place = Place::keyed();

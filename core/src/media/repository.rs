@@ -74,19 +74,28 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Key`] when the secrets do not fit how it is keyed.
     pub fn open(medium: Arc<dyn Medium>, secrets: &[Secret]) -> Result<Self> {
-        let generation = newest_descriptor(&*medium)?.ok_or_else(|| {
+        let descriptor = Repository::unproven_descriptor(&*medium)?;
+        let vault = Vault::open(&descriptor, secrets).map_err(|error| error.on(medium.label()))?;
+        Ok(Repository { medium, descriptor, vault })
+    }
+
+    /// How the repository on a medium says that it is keyed. Without a secret nothing proves that nobody changed it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Damaged`] when it cannot be read.
+    pub fn unproven_descriptor(medium: &dyn Medium) -> Result<RepoDescriptor> {
+        let generation = newest_descriptor(medium)?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no repository here")
                 .on(medium.label())
                 .remedy("make one with `setpiece init`")
         })?;
         let name = layout::descriptor(generation)?;
-        let bytes = read_object(&*medium, &name, MAX_KEY_OBJECT)?;
+        let bytes = read_object(medium, &name, MAX_KEY_OBJECT)?;
         let descriptor = RepoDescriptor::decode(&bytes).map_err(|error| error.on(name.to_string()))?;
-        let vault = Vault::open(&descriptor, secrets).map_err(|error| error.on(medium.label()))?;
         if descriptor.generation != generation {
             return Err(Error::damaged(name.to_string(), format!("is generation {}", descriptor.generation)));
         }
-        Ok(Repository { medium, descriptor, vault })
+        Ok(descriptor)
     }
 
     /// Writes to these recipients and no others.

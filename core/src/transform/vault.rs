@@ -283,5 +283,5 @@ fn fits_nothing(secret: &Secret) -> Error {
         Secret::Identity(_) => "the private key",
     };
     Error::new(ErrorKind::Key, format!("{what} does not open the repository"))
-        .remedy("use the one that it was made with; `setpiece key list` names what it takes")
+        .remedy("use the one that it was made with; `setpiece key list` names what it takes, also without a key")
 }
