@@ -6,7 +6,7 @@
 //! write-ahead log; `place.rs` has the rules. Databases with a rollback journal can be backed up; they have no log to
 //! capture.
 //!
-//! With SQLite 3.51 or newer the log is looked at without side effects. Older versions, which can come in when
+//! SQLite must be 3.45.3 or newer; what is older does not link. With SQLite 3.51 or newer the log is looked at without side effects. Older versions, which can come in when
 //! `bundled` is off, are asked by a passive checkpoint instead.
 //!
 //! # Two copies of SQLite
