@@ -6,8 +6,8 @@
 //! write-ahead log; `place.rs` has the rules. Databases with a rollback journal can be backed up; they have no log to
 //! capture.
 //!
-//! SQLite must be 3.45.3 or newer; what is older does not link. With SQLite 3.51 or newer the log is looked at without side effects. Older versions, which can come in when
-//! `bundled` is off, are asked by a passive checkpoint instead.
+//! SQLite must be 3.45.3 or newer; what is older does not link. With 3.51 or newer the log is looked at without side
+//! effects. Older versions, which can come in when `bundled` is off, are asked by a passive checkpoint instead.
 //!
 //! # Two copies of SQLite
 //! If the host process already contains SQLite (linked to the system's library, or built in by another crate), leave

@@ -482,8 +482,8 @@ fn go_on_from(point: Point, last: Option<&LogUnit>) -> Lsn {
 /// What became of the redo behind `point`, which nobody captured.
 fn lost_since(point: Point) -> String {
     format!(
-        "the write-ahead log as it was at LSN {} is gone: SQLite empties it when the last connection closes, and writes \
-         it anew after a checkpoint",
+        "the write-ahead log was emptied or begun anew since LSN {} (SQLite does so when the last connection closes, and \
+         after a checkpoint)",
         point.lsn()
     )
 }
