@@ -393,7 +393,21 @@ fn a_plugin_is_put_to_the_test() {
     let tested = place.ok(&["media", "test", "disk:empty"]);
     assert_eq!(tested["failed"], 0, "{tested}");
     assert!(tested["passed"].as_u64() > Some(20), "{tested}");
+    assert!(std::fs::read_dir(place.path("empty")).unwrap().next().is_none(), "something is left");
     place.fails(&["media", "test", "sbt:/nowhere.so"], 1, 8);
+}
+
+#[test]
+fn a_place_that_is_no_place_for_a_test_is_refused_at_once() {
+    let place = Place::keyed();
+    let refused = place.fails(&["media", "test", "./nothing.so"], 1, 4);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("no such file"), "{refused}");
+    let refused = place.fails(&["media", "test", "disk:/not/there"], 1, 4);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("/not/there"), "{refused}");
+    let before = std::fs::read_dir(place.path("repo")).unwrap().count();
+    place.fails(&["media", "test", "disk:repo"], 1, 16);
+    assert_eq!(std::fs::read_dir(place.path("repo")).unwrap().count(), before);
+    place.fails(&["media", "test", "key"], 1, 8);
 }
 
 #[test]
