@@ -127,6 +127,21 @@ fn kinds_of_url_that_are_not_here_are_refused_by_name() {
 }
 
 #[test]
+fn a_repository_is_where_it_is_said_to_be() {
+    let place = Place::new();
+    let made = place.ok(&["init", "--no-encryption", "--repo", "disk:n1?create=yes"]);
+    assert_eq!(made["repository"]["url"], format!("disk:{}", place.text("n1")));
+    assert!(place.path("n1/repo").is_dir());
+    place.ok(&["sets", "--repo", "disk:n1"]);
+    let refused = place.fails(&["init", "--no-encryption", "--repo", "disk:n2?craete=yes"], 2, 1);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("craete"), "{refused}");
+    let refused = place.fails(&["sets", "--repo", "disk:n3"], 1, 4);
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("setpiece init") && !message.contains("create=yes"), "{message}");
+    assert!(!place.path("n2").exists() && !place.path("n3").exists());
+}
+
+#[test]
 fn options_that_nothing_can_do_yet_are_refused_before_anything_is_opened() {
     let place = Place::new();
     for option in [&["--delta"][..], &["--open"], &["--until-name", "x"], &["--until-xid", "7"]] {
