@@ -60,6 +60,14 @@ impl Place {
         ran.document
     }
 
+    /// Runs what has to succeed, and gives what people see.
+    fn text_of(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{args:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
     /// Runs what has to fail, with that exit code and kind.
     fn fails(&self, args: &[&str], code: i32, kind: u64) -> Value {
         let ran = self.run(args);
@@ -250,6 +258,38 @@ fn sets_are_taken_listed_shown_checked_and_restored() {
     let first = full["set"]["name"].as_str().unwrap();
     place.ok(&[&with(&["restore", "--to", "first"])[..], &["--set", first]].concat());
     assert_eq!(place.rows("first"), 50);
+}
+
+/// Two databases of one file name looked the same in every list, and a restore wanted an identifier that none showed.
+#[test]
+fn databases_of_one_name_are_told_apart() {
+    let place = Place::keyed();
+    place.backup("full");
+    std::fs::create_dir(place.path("other")).unwrap();
+    std::fs::copy(place.path("app.db"), place.path("other/app.db")).unwrap();
+    place.database(10);
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let run = |args: &[&str]| place.ok(&[args, &keyed].concat());
+    run(&["backup", "--source", "sqlite:other/app.db"]);
+    run(&["backup", "--source", "sqlite:app.db", "--level", "differential"]);
+    let listed = run(&["sets"]);
+    let ids: Vec<&str> = listed["sources"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap()).collect();
+    let text = place.text_of(&[&["sets"][..], &keyed].concat());
+    for id in &ids {
+        let short = &id[..13];
+        assert!(text.contains(&format!("chains of app.db ({short})")), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("app.db-full-") && line.contains(short)), "{text}");
+    }
+    let refused = place.fails(&[&["restore", "--to", "x", "--source", "app.db"][..], &keyed].concat(), 2, 1);
+    assert!(ids.iter().all(|id| refused["error"]["remedy"].as_str().unwrap().contains(id)), "{refused}");
+    place.fails(&[&["restore", "--to", "x", "--source", "00000000"][..], &keyed].concat(), 1, 4);
+    let shown = place.ok(&["show", "--positions", "--source", "sqlite:other/app.db"]);
+    let other = shown["source"]["id"].as_str().unwrap();
+    let own = ids.iter().find(|id| **id != other).unwrap();
+    run(&["restore", "--to", "back", "--source", &own[..13]]);
+    run(&["restore", "--to", "that", "--source", &other[..8]]);
+    assert_eq!((place.rows("back"), place.rows("that")), (60, 50));
+    place.fails(&[&["log", "get", "--to", "x", "--source", &own[..8]][..], &keyed].concat(), 1, 4);
 }
 
 #[test]

@@ -51,8 +51,8 @@ struct GetOptions {
     /// The directory; made if it is missing. Files that are there already are never overwritten.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// The source as `setpiece sets` names it [default: the only one].
-    #[arg(long, value_name = "NAME")]
+    /// The source: its name or identifier as `setpiece sets` prints it [default: the only one].
+    #[arg(long, value_name = "NAME|ID")]
     source: Option<String>,
     /// Only redo of this branch [default: all].
     #[arg(long, value_name = "BRANCH")]

@@ -23,8 +23,8 @@ pub(crate) struct Options {
     /// Where to: a directory that does not exist yet or is empty.
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     to: Option<PathBuf>,
-    /// The source as `setpiece sets` names it [default: the only one].
-    #[arg(long, value_name = "NAME")]
+    /// The source: its name or identifier as `setpiece sets` prints it [default: the only one].
+    #[arg(long, value_name = "NAME|ID")]
     source: Option<String>,
     /// Start from this set; without a target the restore ends at the end of the set.
     #[arg(long, value_name = "SET")]

@@ -138,6 +138,31 @@ impl Catalog {
         }
     }
 
+    /// The source that a user means by a name, an identifier or the beginning of one (8 digits or more); without a word
+    /// the only one there is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sources, naming them.
+    pub fn find_source(&self, word: Option<&str>) -> Result<SourceId> {
+        let sources = self.sources();
+        let fits = |(id, name): &(&SourceId, &String)| {
+            word.is_none_or(|word| word == name.as_str() || (word.len() >= 8 && id.to_string().starts_with(word)))
+        };
+        let listed = |known: Vec<(&SourceId, &String)>| {
+            known.iter().map(|(id, name)| format!("{name} ({id})")).collect::<Vec<_>>().join(", ")
+        };
+        let found: Vec<_> = sources.iter().filter(fits).collect();
+        match found.as_slice() {
+            [(only, _)] => Ok(**only),
+            [] => Err(Error::new(ErrorKind::NotFound, "the repository has nothing of that source")
+                .on(word.unwrap_or("any source"))
+                .remedy(format!("it has: {}", listed(sources.iter().collect())))),
+            _ => Err(Error::new(ErrorKind::Usage, "the repository has several such sources")
+                .on(word.unwrap_or("any source"))
+                .remedy(format!("say which, by its identifier or the first 8 or more characters: {}", listed(found)))),
+        }
+    }
+
     /// Every unit of redo on record and the set that holds it.
     pub fn units(&self) -> impl Iterator<Item = (SetId, &LogUnit)> {
         self.records.values().flat_map(|record| record.log.iter().map(|unit| (record.summary.id, unit)))
