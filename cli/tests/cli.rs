@@ -119,6 +119,8 @@ fn wrong_use_is_exit_code_2_and_a_document() {
     place.fails(&["restore", "--repo", "disk:r", "--to", "x", "--until-lsn", "1", "--until-time", "2026-01-01"], 2, 1);
     place.fails(&["restore", "--repo", "disk:r", "--to", "x", "--exclusive"], 2, 1);
     place.fails(&["sets", "--repo", "/no/scheme"], 2, 1);
+    let shown = place.command(&["show"]).output().unwrap();
+    assert!(String::from_utf8(shown.stderr).unwrap().contains("show --positions --source"), "both ways of use");
     let without_document = place.command(&["backup"]).output().unwrap();
     assert_eq!(without_document.status.code(), Some(2));
     assert!(without_document.stdout.is_empty() && !without_document.stderr.is_empty());
@@ -247,6 +249,9 @@ fn sets_are_taken_listed_shown_checked_and_restored() {
         let checked = place.ok(&[&with(&["check"])[..], &["--depth", depth]].concat());
         assert_eq!((checked["sets"].as_u64(), checked["findings"].as_array().unwrap().len()), (Some(2), 0));
     }
+    let pages = place.ok(&with(&["check", "--depth", "pages"]))["pages"].as_u64().unwrap();
+    let said = place.text_of(&with(&["check", "--depth", "pages"]));
+    assert!(pages > 0 && said.contains(&format!("{pages} pages")), "{said}");
 
     let planned = place.ok(&with(&["restore", "--dry-run"]));
     assert_eq!(planned["chain"].as_array().unwrap().len(), 2);
@@ -391,6 +396,11 @@ fn redo_is_captured_and_comes_back_as_files() {
     assert!(captured["warnings"].as_array().unwrap().is_empty(), "{captured}");
     let keyed = ["--repo", "disk:repo", "--key-file", "key"];
     let got = place.ok(&[&["log", "get", "--to", "redo"][..], &keyed].concat());
+    let listed = place.ok(&[&["sets"][..], &keyed].concat());
+    let log = listed["sets"].as_array().unwrap().iter().find(|set| set["scope"] == "log").unwrap();
+    let shown = place.text_of(&[&["show", log["id"].as_str().unwrap()][..], &keyed].concat());
+    assert!(shown.contains("captured as it was written"), "{shown}");
+    assert!(!shown.contains("\nlevel") && !shown.contains("\nconsistency"), "{shown}");
     let units = got["units"].as_array().unwrap();
     assert!(!units.is_empty() && got["gaps"].as_array().unwrap().is_empty(), "{got}");
     for unit in units {
