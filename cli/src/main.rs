@@ -10,6 +10,7 @@ mod documents;
 mod keys;
 mod options;
 mod output;
+mod reach;
 mod rows;
 mod text;
 mod timeline;

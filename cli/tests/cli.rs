@@ -433,6 +433,65 @@ fn a_gap_in_the_redo_is_told_wherever_it_matters() {
     assert!(restored["warnings"][0].as_str().unwrap().contains("missing"), "{restored}");
 }
 
+/// Sets went, and with them moments that could be reached before, without a word.
+#[test]
+fn removal_says_what_can_no_longer_be_reached() {
+    let place = Place::keyed();
+    place.backup("full");
+    let open = rusqlite::Connection::open(place.path("app.db")).unwrap();
+    open.query_row("SELECT count(*) FROM t", (), |_| Ok(())).unwrap();
+    place.database(5);
+    let increment = place.backup("differential");
+    let units = capture(&place, 3)["units"].as_u64().unwrap();
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let name = increment["set"]["name"].as_str().unwrap();
+    let remove = [&["remove", name][..], &keyed].concat();
+
+    let planned = place.ok(&[&remove[..], &["--dry-run"]].concat());
+    assert_eq!((planned["dry_run"].as_bool(), planned["removed"].as_array().unwrap().len()), (Some(true), 1));
+    assert_eq!(planned["removed"][0]["name"], name);
+    let windows = &planned["windows"][0];
+    assert_eq!(windows["name"], "app.db");
+    assert_eq!((windows["before"].as_array().unwrap().len(), windows["after"].as_array().unwrap().len()), (2, 1));
+    assert_eq!(windows["stranded_units"], units);
+    let said = place.text_of(&[&remove[..], &["--dry-run"]].concat());
+    assert!(said.contains("would remove") && said.contains("and would be"), "{said}");
+    assert!(said.contains("of redo left over"), "{said}");
+
+    let listed = place.ok(&[&["sets"][..], &keyed].concat());
+    let log = listed["sets"].as_array().unwrap().iter().find(|set| set["scope"] == "log").unwrap();
+    let first = log["id"].as_str().unwrap();
+    let planned = place.ok(&[&["remove", first, "--dry-run"][..], &keyed].concat());
+    assert_eq!(planned["windows"][0]["stranded_units"], units - 1, "{planned}");
+    assert_eq!(place.ok(&[&["sets"][..], &keyed].concat())["sources"], listed["sources"], "nothing was removed");
+
+    let removed = place.ok(&remove);
+    assert_eq!((removed["dry_run"].as_bool(), &removed["windows"][0]["after"]), (Some(false), &windows["after"]));
+    let listed = place.ok(&[&["sets"][..], &keyed].concat());
+    assert_eq!(&listed["sources"][0]["windows"], &windows["after"]);
+}
+
+#[test]
+fn what_expires_is_told_by_rows_and_what_stays_by_reasons() {
+    let place = Place::keyed();
+    let open = rusqlite::Connection::open(place.path("app.db")).unwrap();
+    open.query_row("SELECT count(*) FROM t", (), |_| Ok(())).unwrap();
+    place.backup("full");
+    let twice = || (0..2).map(|_| capture(&place, 1)["units"].as_u64().unwrap()).sum::<u64>();
+    let old = twice();
+    let newer = place.backup("full")["set"]["name"].as_str().unwrap().to_owned();
+    let new = twice();
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let said = place.text_of(&[&["expire", "--keep-full", "1", "--dry-run"][..], &keyed].concat());
+    let lines = |word: &str| said.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!((lines("would remove"), lines("would keep")), (3, 2), "{said}");
+    assert!(said.contains(&format!("({old} sets)")) && said.contains(&format!("({new} sets)")), "{said}");
+    assert!(said.contains(&format!("log that {newer} needs")), "{said}");
+    let expired = place.ok(&[&["expire", "--keep-full", "1"][..], &keyed].concat());
+    assert_eq!(expired["removed"].as_array().unwrap().len() as u64, old + 1);
+    assert_eq!(expired["kept"].as_array().unwrap().len() as u64, new + 1);
+}
+
 #[test]
 fn an_interrupted_backup_leaves_nothing() {
     let place = Place::keyed();

@@ -4,13 +4,12 @@ use clap::Args;
 use serde::Serialize;
 use setpiece::Result;
 use setpiece::catalog::{Catalog, SetRecord};
-use setpiece::model::window::Window;
 use setpiece::model::{RepoId, Scope, SetSummary, SourceId};
 
 use crate::console::{Answer, Console};
 use crate::documents::{ErrorDocument, Id, RecordDocument, RemovedDocument, Text, WindowDocument, state};
 use crate::options::RepoOptions;
-use crate::{rows, text, timeline, tree};
+use crate::{reach, rows, text, timeline, tree};
 
 /// List sets, chains and recoverable windows.
 #[derive(Debug, Args)]
@@ -171,29 +170,11 @@ fn source_in_words(catalog: &Catalog, source: SourceId, name: &str) -> String {
     if windows.is_empty() {
         text += "  nowhere: no set can be restored\n";
     }
-    windows.iter().for_each(|window| text += &window_in_words(window));
+    windows.iter().for_each(|window| text += &reach::window(window));
     let picture = timeline::draw(&summaries, &windows, timeline::WIDTH);
     if !picture.is_empty() {
         text += "\n";
         picture.iter().for_each(|line| text += &format!("  {line}\n"));
     }
     text
-}
-
-fn window_in_words(window: &Window) -> String {
-    let time = match window.to_time {
-        Some(to) => format!("from {} to {}", window.from_time, to),
-        None => format!("at {}", window.from_time),
-    };
-    let lsn = if window.from == window.to {
-        format!("LSN {}", window.from)
-    } else {
-        format!("LSN {} to {}", window.from, window.to)
-    };
-    let gap = window.gap.map(|gap| format!("    then {gap}\n")).unwrap_or_default();
-    format!(
-        "  on branch {} {time}, {lsn}, beginning with {}\n{gap}",
-        window.branch,
-        text::count(window.sets.len() as u64, "set")
-    )
 }

@@ -12,7 +12,7 @@ pub mod pieces;
 
 pub use around::{MAX_CHANNELS, Surroundings, check_channels};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SetMeta;
@@ -215,9 +215,18 @@ impl Catalog {
     /// Where recovery of a source is possible without a gap, on each of its branches.
     #[must_use]
     pub fn windows(&self, source: SourceId) -> Vec<Window> {
-        let units: Vec<LogUnit> = self.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
+        self.windows_without(source, &BTreeSet::new())
+    }
+
+    /// The same as it would be if these sets were gone.
+    #[must_use]
+    pub fn windows_without(&self, source: SourceId, gone: &BTreeSet<SetId>) -> Vec<Window> {
+        let left: Vec<&SetRecord> = self.records().filter(|record| !gone.contains(&record.summary.id)).collect();
+        let of_source = left.iter().filter(|record| record.summary.source == source);
+        let units: Vec<LogUnit> = of_source.flat_map(|record| record.log.iter().cloned()).collect();
+        let summaries: Vec<SetSummary> = left.iter().map(|record| record.summary.clone()).collect();
         let usable = |set: SetId| self.whole(set).map_err(|error| error.to_string());
-        windows(source, &self.summaries(), &usable, &units)
+        windows(source, &summaries, &usable, &units)
     }
 
     /// Every source with a set or redo on record, and its name.
