@@ -156,9 +156,14 @@ fn options_that_nothing_can_do_yet_are_refused_before_anything_is_opened() {
     let place = Place::new();
     for option in [&["--delta"][..], &["--open"], &["--until-name", "x"], &["--until-xid", "7"]] {
         let args = [&["restore", "--repo", "disk:nowhere", "--to", "x"], option].concat();
-        let refused = place.fails(&args, 1, 8);
+        let refused = place.fails(&args, 2, 1);
         assert_eq!(refused["error"]["object"], option[0]);
     }
+    let help = place.text_of(&["restore", "--help"]);
+    assert_eq!(help.matches("Not for any engine yet").count(), 4, "{help}");
+    place.ok(&["init", "--no-encryption", "--repo", "disk:r"]);
+    place.database(1);
+    place.fails(&["backup", "--repo", "disk:r", "--source", "sqlite:app.db", "--scope", "table:t"], 2, 1);
     assert!(!place.path("x").exists());
 }
 
@@ -260,6 +265,9 @@ fn sets_are_taken_listed_shown_checked_and_restored() {
     assert_eq!(restored["totals"]["frames"], planned["totals"]["frames"]);
     assert_eq!(place.rows("back"), 60);
     place.fails(&with(&["restore", "--to", "back"]), 1, 16);
+    place.fails(&with(&["restore", "--to", "back", "--dry-run"]), 1, 16);
+    place.fails(&with(&["restore", "--to", "key", "--dry-run"]), 1, 16);
+    place.ok(&with(&["restore", "--to", "not/there", "--dry-run"]));
     let first = full["set"]["name"].as_str().unwrap();
     place.ok(&[&with(&["restore", "--to", "first"])[..], &["--set", first]].concat());
     assert_eq!(place.rows("first"), 50);

@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// (what others call differential).
     #[arg(long, default_value = "full")]
     level: Level,
-    /// database, tablespace:NAME or table:NAME. Redo is backed up by `setpiece log`.
+    /// database or tablespace:NAME; table:NAME is not for any engine yet. Redo is backed up by `setpiece log`.
     #[arg(long, default_value = "database")]
     scope: Scope,
     /// What to call the set [default: made of source, level and time].
