@@ -28,7 +28,8 @@ enum Verb {
     Get(GetOptions),
 }
 
-/// Capture redo as it is written, until interrupted. Every transaction captured can be recovered to.
+/// Capture redo as it is written, until interrupted. Every transaction captured can be recovered to. A SQLite database
+/// must have a write-ahead log (PRAGMA journal_mode = WAL).
 #[derive(Debug, Args)]
 struct CaptureOptions {
     #[command(flatten)]
