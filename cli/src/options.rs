@@ -118,9 +118,12 @@ pub(crate) fn url(text: &str) -> Result<String> {
         matches!(*scheme, "disk" | "sqlite" | "sbt" | "pgdata") && !rest.is_empty() && !rest.starts_with('/')
     };
     let Some((scheme, rest)) = text.split_once(':').filter(relative) else { return Ok(text.to_owned()) };
+    // What follows the path of a medium are parameters, and nothing to be changed.
+    let end = rest.find('?').filter(|_| matches!(scheme, "disk" | "sbt")).unwrap_or(rest.len());
+    let (rest, parms) = rest.split_at(end);
     let path = std::path::absolute(rest).map_err(|error| Error::io(rest, error))?;
     let path = path.to_str().ok_or_else(|| Error::new(ErrorKind::Usage, "the path is not UTF-8").on(rest))?;
-    Ok(format!("{scheme}:{path}"))
+    Ok(format!("{scheme}:{path}{parms}"))
 }
 
 /// A number of bytes: `4GiB`, `500MB`, `1048576`.
@@ -220,5 +223,7 @@ mod tests {
         }
         let made = url("disk:repo").unwrap();
         assert!(made.starts_with("disk:/") && made.ends_with("/repo"), "{made}");
+        let with_parms = url("sbt:./lib.so?path=/a//b/./c").unwrap();
+        assert!(with_parms.ends_with("/lib.so?path=/a//b/./c"), "{with_parms}");
     }
 }

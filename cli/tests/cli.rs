@@ -60,6 +60,14 @@ impl Place {
         ran.document
     }
 
+    /// Runs what has to succeed, and gives what people see.
+    fn text_of(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{args:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
     /// Runs what has to fail, with that exit code and kind.
     fn fails(&self, args: &[&str], code: i32, kind: u64) -> Value {
         let ran = self.run(args);
@@ -111,6 +119,8 @@ fn wrong_use_is_exit_code_2_and_a_document() {
     place.fails(&["restore", "--repo", "disk:r", "--to", "x", "--until-lsn", "1", "--until-time", "2026-01-01"], 2, 1);
     place.fails(&["restore", "--repo", "disk:r", "--to", "x", "--exclusive"], 2, 1);
     place.fails(&["sets", "--repo", "/no/scheme"], 2, 1);
+    let shown = place.command(&["show"]).output().unwrap();
+    assert!(String::from_utf8(shown.stderr).unwrap().contains("show --positions --source"), "both ways of use");
     let without_document = place.command(&["backup"]).output().unwrap();
     assert_eq!(without_document.status.code(), Some(2));
     assert!(without_document.stdout.is_empty() && !without_document.stderr.is_empty());
@@ -127,13 +137,33 @@ fn kinds_of_url_that_are_not_here_are_refused_by_name() {
 }
 
 #[test]
+fn a_repository_is_where_it_is_said_to_be() {
+    let place = Place::new();
+    let made = place.ok(&["init", "--no-encryption", "--repo", "disk:n1?create=yes"]);
+    assert_eq!(made["repository"]["url"], format!("disk:{}", place.text("n1")));
+    assert!(place.path("n1/repo").is_dir());
+    place.ok(&["sets", "--repo", "disk:n1"]);
+    let refused = place.fails(&["init", "--no-encryption", "--repo", "disk:n2?craete=yes"], 2, 1);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("craete"), "{refused}");
+    let refused = place.fails(&["sets", "--repo", "disk:n3"], 1, 4);
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("setpiece init") && !message.contains("create=yes"), "{message}");
+    assert!(!place.path("n2").exists() && !place.path("n3").exists());
+}
+
+#[test]
 fn options_that_nothing_can_do_yet_are_refused_before_anything_is_opened() {
     let place = Place::new();
     for option in [&["--delta"][..], &["--open"], &["--until-name", "x"], &["--until-xid", "7"]] {
         let args = [&["restore", "--repo", "disk:nowhere", "--to", "x"], option].concat();
-        let refused = place.fails(&args, 1, 8);
+        let refused = place.fails(&args, 2, 1);
         assert_eq!(refused["error"]["object"], option[0]);
     }
+    let help = place.text_of(&["restore", "--help"]);
+    assert_eq!(help.matches("Not for any engine yet").count(), 4, "{help}");
+    place.ok(&["init", "--no-encryption", "--repo", "disk:r"]);
+    place.database(1);
+    place.fails(&["backup", "--repo", "disk:r", "--source", "sqlite:app.db", "--scope", "table:t"], 2, 1);
     assert!(!place.path("x").exists());
 }
 
@@ -224,6 +254,9 @@ fn sets_are_taken_listed_shown_checked_and_restored() {
         let checked = place.ok(&[&with(&["check"])[..], &["--depth", depth]].concat());
         assert_eq!((checked["sets"].as_u64(), checked["findings"].as_array().unwrap().len()), (Some(2), 0));
     }
+    let pages = place.ok(&with(&["check", "--depth", "pages"]))["pages"].as_u64().unwrap();
+    let said = place.text_of(&with(&["check", "--depth", "pages"]));
+    assert!(pages > 0 && said.contains(&format!("{pages} pages")), "{said}");
 
     let planned = place.ok(&with(&["restore", "--dry-run"]));
     assert_eq!(planned["chain"].as_array().unwrap().len(), 2);
@@ -232,9 +265,44 @@ fn sets_are_taken_listed_shown_checked_and_restored() {
     assert_eq!(restored["totals"]["frames"], planned["totals"]["frames"]);
     assert_eq!(place.rows("back"), 60);
     place.fails(&with(&["restore", "--to", "back"]), 1, 16);
+    place.fails(&with(&["restore", "--to", "back", "--dry-run"]), 1, 16);
+    place.fails(&with(&["restore", "--to", "key", "--dry-run"]), 1, 16);
+    place.ok(&with(&["restore", "--to", "not/there", "--dry-run"]));
     let first = full["set"]["name"].as_str().unwrap();
     place.ok(&[&with(&["restore", "--to", "first"])[..], &["--set", first]].concat());
     assert_eq!(place.rows("first"), 50);
+}
+
+/// Two databases of one file name looked the same in every list, and a restore wanted an identifier that none showed.
+#[test]
+fn databases_of_one_name_are_told_apart() {
+    let place = Place::keyed();
+    place.backup("full");
+    std::fs::create_dir(place.path("other")).unwrap();
+    std::fs::copy(place.path("app.db"), place.path("other/app.db")).unwrap();
+    place.database(10);
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let run = |args: &[&str]| place.ok(&[args, &keyed].concat());
+    run(&["backup", "--source", "sqlite:other/app.db"]);
+    run(&["backup", "--source", "sqlite:app.db", "--level", "differential"]);
+    let listed = run(&["sets"]);
+    let ids: Vec<&str> = listed["sources"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap()).collect();
+    let text = place.text_of(&[&["sets"][..], &keyed].concat());
+    for id in &ids {
+        let short = &id[..13];
+        assert!(text.contains(&format!("chains of app.db ({short})")), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("app.db-full-") && line.contains(short)), "{text}");
+    }
+    let refused = place.fails(&[&["restore", "--to", "x", "--source", "app.db"][..], &keyed].concat(), 2, 1);
+    assert!(ids.iter().all(|id| refused["error"]["remedy"].as_str().unwrap().contains(id)), "{refused}");
+    place.fails(&[&["restore", "--to", "x", "--source", "00000000"][..], &keyed].concat(), 1, 4);
+    let shown = place.ok(&["show", "--positions", "--source", "sqlite:other/app.db"]);
+    let other = shown["source"]["id"].as_str().unwrap();
+    let own = ids.iter().find(|id| **id != other).unwrap();
+    run(&["restore", "--to", "back", "--source", &own[..13]]);
+    run(&["restore", "--to", "that", "--source", &other[..8]]);
+    assert_eq!((place.rows("back"), place.rows("that")), (60, 50));
+    place.fails(&[&["log", "get", "--to", "x", "--source", &own[..8]][..], &keyed].concat(), 1, 4);
 }
 
 #[test]
@@ -388,6 +456,11 @@ fn redo_is_captured_and_comes_back_as_files() {
     assert!(captured["warnings"].as_array().unwrap().is_empty(), "{captured}");
     let keyed = ["--repo", "disk:repo", "--key-file", "key"];
     let got = place.ok(&[&["log", "get", "--to", "redo"][..], &keyed].concat());
+    let listed = place.ok(&[&["sets"][..], &keyed].concat());
+    let log = listed["sets"].as_array().unwrap().iter().find(|set| set["scope"] == "log").unwrap();
+    let shown = place.text_of(&[&["show", log["id"].as_str().unwrap()][..], &keyed].concat());
+    assert!(shown.contains("captured as it was written"), "{shown}");
+    assert!(!shown.contains("\nlevel") && !shown.contains("\nconsistency"), "{shown}");
     let units = got["units"].as_array().unwrap();
     assert!(!units.is_empty() && got["gaps"].as_array().unwrap().is_empty(), "{got}");
     for unit in units {
@@ -425,6 +498,65 @@ fn a_gap_in_the_redo_is_told_wherever_it_matters() {
     let restored = place.ok(&[&["restore", "--to", "back"][..], &keyed].concat());
     assert_eq!(place.rows("back"), 50);
     assert!(restored["warnings"][0].as_str().unwrap().contains("missing"), "{restored}");
+}
+
+/// Sets went, and with them moments that could be reached before, without a word.
+#[test]
+fn removal_says_what_can_no_longer_be_reached() {
+    let place = Place::keyed();
+    place.backup("full");
+    let open = rusqlite::Connection::open(place.path("app.db")).unwrap();
+    open.query_row("SELECT count(*) FROM t", (), |_| Ok(())).unwrap();
+    place.database(5);
+    let increment = place.backup("differential");
+    let units = capture(&place, 3)["units"].as_u64().unwrap();
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let name = increment["set"]["name"].as_str().unwrap();
+    let remove = [&["remove", name][..], &keyed].concat();
+
+    let planned = place.ok(&[&remove[..], &["--dry-run"]].concat());
+    assert_eq!((planned["dry_run"].as_bool(), planned["removed"].as_array().unwrap().len()), (Some(true), 1));
+    assert_eq!(planned["removed"][0]["name"], name);
+    let windows = &planned["windows"][0];
+    assert_eq!(windows["name"], "app.db");
+    assert_eq!((windows["before"].as_array().unwrap().len(), windows["after"].as_array().unwrap().len()), (2, 1));
+    assert_eq!(windows["stranded_units"], units);
+    let said = place.text_of(&[&remove[..], &["--dry-run"]].concat());
+    assert!(said.contains("would remove") && said.contains("and would be"), "{said}");
+    assert!(said.contains("of redo left over"), "{said}");
+
+    let listed = place.ok(&[&["sets"][..], &keyed].concat());
+    let log = listed["sets"].as_array().unwrap().iter().find(|set| set["scope"] == "log").unwrap();
+    let first = log["id"].as_str().unwrap();
+    let planned = place.ok(&[&["remove", first, "--dry-run"][..], &keyed].concat());
+    assert_eq!(planned["windows"][0]["stranded_units"], units - 1, "{planned}");
+    assert_eq!(place.ok(&[&["sets"][..], &keyed].concat())["sources"], listed["sources"], "nothing was removed");
+
+    let removed = place.ok(&remove);
+    assert_eq!((removed["dry_run"].as_bool(), &removed["windows"][0]["after"]), (Some(false), &windows["after"]));
+    let listed = place.ok(&[&["sets"][..], &keyed].concat());
+    assert_eq!(&listed["sources"][0]["windows"], &windows["after"]);
+}
+
+#[test]
+fn what_expires_is_told_by_rows_and_what_stays_by_reasons() {
+    let place = Place::keyed();
+    let open = rusqlite::Connection::open(place.path("app.db")).unwrap();
+    open.query_row("SELECT count(*) FROM t", (), |_| Ok(())).unwrap();
+    place.backup("full");
+    let twice = || (0..2).map(|_| capture(&place, 1)["units"].as_u64().unwrap()).sum::<u64>();
+    let old = twice();
+    let newer = place.backup("full")["set"]["name"].as_str().unwrap().to_owned();
+    let new = twice();
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let said = place.text_of(&[&["expire", "--keep-full", "1", "--dry-run"][..], &keyed].concat());
+    let lines = |word: &str| said.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!((lines("would remove"), lines("would keep")), (3, 2), "{said}");
+    assert!(said.contains(&format!("({old} sets)")) && said.contains(&format!("({new} sets)")), "{said}");
+    assert!(said.contains(&format!("log that {newer} needs")), "{said}");
+    let expired = place.ok(&[&["expire", "--keep-full", "1"][..], &keyed].concat());
+    assert_eq!(expired["removed"].as_array().unwrap().len() as u64, old + 1);
+    assert_eq!(expired["kept"].as_array().unwrap().len() as u64, new + 1);
 }
 
 #[test]
@@ -559,7 +691,21 @@ fn a_plugin_is_put_to_the_test() {
     let tested = place.ok(&["media", "test", "disk:empty"]);
     assert_eq!(tested["failed"], 0, "{tested}");
     assert!(tested["passed"].as_u64() > Some(20), "{tested}");
+    assert!(std::fs::read_dir(place.path("empty")).unwrap().next().is_none(), "something is left");
     place.fails(&["media", "test", "sbt:/nowhere.so"], 1, 8);
+}
+
+#[test]
+fn a_place_that_is_no_place_for_a_test_is_refused_at_once() {
+    let place = Place::keyed();
+    let refused = place.fails(&["media", "test", "./nothing.so"], 1, 4);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("no such file"), "{refused}");
+    let refused = place.fails(&["media", "test", "disk:/not/there"], 1, 4);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("/not/there"), "{refused}");
+    let before = std::fs::read_dir(place.path("repo")).unwrap().count();
+    place.fails(&["media", "test", "disk:repo"], 1, 16);
+    assert_eq!(std::fs::read_dir(place.path("repo")).unwrap().count(), before);
+    place.fails(&["media", "test", "key"], 1, 8);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use setpiece::model::{BranchId, Lsn, RecoveryTarget, Until};
 use setpiece::restore::plan::Share;
-use setpiece::restore::{RestorePlan, RestoreReport, RestoreRequest, Totals};
+use setpiece::restore::{RestorePlan, RestoreReport, RestoreRequest, Totals, check_target};
 use setpiece::{Error, ErrorKind, Result};
 
 use crate::console::{Answer, Console};
@@ -23,8 +23,9 @@ pub(crate) struct Options {
     /// Where to: a directory that does not exist yet or is empty.
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     to: Option<PathBuf>,
-    /// The source as `setpiece sets` names it, its identifier, or the URL of the database [default: the only one].
-    #[arg(long, value_name = "NAME")]
+    /// The source: its name or identifier as `setpiece sets` prints it, or the URL of the database [default: the only
+    /// one].
+    #[arg(long, value_name = "NAME|ID|URL")]
     source: Option<String>,
     /// Start from this set; without a target the restore ends at the end of the set.
     #[arg(long, value_name = "SET")]
@@ -35,10 +36,10 @@ pub(crate) struct Options {
     /// Recover up to this moment: RFC 3339; without an offset the time zone of this machine counts.
     #[arg(long, value_name = "TIME", group = "until")]
     until_time: Option<Moment>,
-    /// Recover up to a named point, for engines that have them.
+    /// Recover up to a named point. Not for any engine yet.
     #[arg(long, value_name = "NAME", group = "until")]
     until_name: Option<String>,
-    /// Recover up to a transaction, for engines that number them.
+    /// Recover up to a transaction by its number. Not for any engine yet.
     #[arg(long, value_name = "XID", group = "until")]
     until_xid: Option<u64>,
     /// Stop just before the target instead of just behind it.
@@ -53,16 +54,16 @@ pub(crate) struct Options {
     /// Another place for a tablespace that lay outside of the database's directory.
     #[arg(long, value_name = "OLD=NEW", value_parser = mapping)]
     map: Vec<(String, PathBuf)>,
-    /// Write only what differs from what is there.
+    /// Write only what differs from what is there. Not for any engine yet.
     #[arg(long)]
     delta: bool,
-    /// Start the database afterwards.
+    /// Start the database afterwards. Not for any engine yet.
     #[arg(long)]
     open: bool,
     /// Streams in parallel.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=255))]
     channels: u16,
-    /// Only say what would be read and written.
+    /// Only say what would be read and written, and refuse what the restore would refuse.
     #[arg(long)]
     dry_run: bool,
 }
@@ -128,14 +129,18 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
             let report = setpiece.restore(&request, &to).map_err(told)?;
             restored(report, to, began.elapsed())
         }
-        to => planned(&setpiece.plan(&request).map_err(told)?, to, began.elapsed()),
+        to => {
+            let plan = setpiece.plan(&request).map_err(told)?;
+            // In the order in which the restore itself looks at both.
+            to.as_deref().map_or(Ok(()), check_target)?;
+            planned(&plan, to, began.elapsed())
+        }
     }
 }
 
 fn refuse_what_is_not_there(options: &Options) -> Result<()> {
-    let unsupported = |option: &str, what: &str, remedy: &str| {
-        Err(Error::new(ErrorKind::Unsupported, what).on(option).remedy(remedy))
-    };
+    let unsupported =
+        |option: &str, what: &str, remedy: &str| Err(Error::new(ErrorKind::Usage, what).on(option).remedy(remedy));
     if options.delta {
         return unsupported("--delta", "a restore cannot reuse what is there yet", "restore into a new directory");
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use setpiece::format::{Compression, PieceInfo, PieceKind, SetMeta};
-use setpiece::model::{FileEntry, FileKind, RepoId, SourceId, TablespaceKind, Tracking};
+use setpiece::model::{FileEntry, FileKind, RepoId, Scope, SetSummary, SourceId, TablespaceKind, Tracking};
 use setpiece::source::{NamedPosition, SourceInfo};
 use setpiece::{Error, ErrorKind, Result};
 
@@ -15,6 +15,9 @@ use crate::text;
 
 /// Show everything about a set, or the positions of a running database.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "setpiece show [OPTIONS] --repo <URL> <SET>\n       setpiece show --positions --source <URL>"
+)]
 pub(crate) struct Options {
     /// The repository, such as disk:/var/backup.
     #[arg(
@@ -308,16 +311,14 @@ fn in_words(meta: &SetMeta, document: &Document) -> String {
 
 fn facts(meta: &SetMeta, state: &str) -> String {
     let set = &meta.summary;
-    let base = set.base.map_or_else(|| "none".into(), |base| base.to_string());
-    let running = if set.online { "online" } else { "offline" };
-    let facts = [
+    let mut facts = vec![
         ("set", set.name.clone()),
         ("id", set.id.to_string()),
         ("state", state.to_owned()),
         ("source", format!("{} ({}), {}", set.source_name, set.source, set.engine)),
-        ("level", format!("{}, scope {}, {running}", set.level, set.scope)),
-        ("base", base),
-        ("consistency", format!("{}, from LSN {} on", set.consistency, set.bak_end_lsn)),
+    ];
+    facts.extend(if set.scope == Scope::Log { facts_of_redo(meta) } else { facts_of_pages(set) });
+    facts.extend([
         ("branch", set.branch.current.to_string()),
         ("began", set.began.to_string()),
         ("ended", set.ended.to_string()),
@@ -326,8 +327,24 @@ fn facts(meta: &SetMeta, state: &str) -> String {
         ("raw", text::bytes(meta.raw_bytes)),
         ("stored", format!("{}, {}", text::bytes(meta.stored_bytes), text::count(meta.channels.into(), "channel"))),
         ("written by", meta.tool.clone()),
-    ];
+    ]);
     facts.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
+}
+
+fn facts_of_pages(set: &SetSummary) -> Vec<(&'static str, String)> {
+    let running = if set.online { "online" } else { "offline" };
+    vec![
+        ("level", format!("{}, scope {}, {running}", set.level, set.scope)),
+        ("base", set.base.map_or_else(|| "none".into(), |base| base.to_string())),
+        ("consistency", format!("{}, from LSN {} on", set.consistency, set.bak_end_lsn)),
+    ]
+}
+
+/// Redo has no level and no base, and is consistent with nothing but the set that it is applied to.
+fn facts_of_redo(meta: &SetMeta) -> Vec<(&'static str, String)> {
+    let how = if meta.captured { "captured as it was written" } else { "archived" };
+    let units = text::count(meta.log.len() as u64, "unit");
+    vec![("scope", format!("log, {how}; {units} up to LSN {}", meta.summary.bak_end_lsn))]
 }
 
 fn compression(how: Compression) -> String {

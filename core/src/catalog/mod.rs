@@ -12,7 +12,7 @@ pub mod pieces;
 
 pub use around::{MAX_CHANNELS, Surroundings, check_channels};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SetMeta;
@@ -179,6 +179,31 @@ impl Catalog {
         }
     }
 
+    /// The source that a user means by a name, an identifier or the beginning of one (8 digits or more); without a word
+    /// the only one there is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sources, naming them.
+    pub fn find_source(&self, word: Option<&str>) -> Result<SourceId> {
+        let sources = self.sources();
+        let fits = |(id, name): &(&SourceId, &String)| {
+            word.is_none_or(|word| word == name.as_str() || (word.len() >= 8 && id.to_string().starts_with(word)))
+        };
+        let listed = |known: Vec<(&SourceId, &String)>| {
+            known.iter().map(|(id, name)| format!("{name} ({id})")).collect::<Vec<_>>().join(", ")
+        };
+        let found: Vec<_> = sources.iter().filter(fits).collect();
+        match found.as_slice() {
+            [(only, _)] => Ok(**only),
+            [] => Err(Error::new(ErrorKind::NotFound, "the repository has nothing of that source")
+                .on(word.unwrap_or("any source"))
+                .remedy(format!("it has: {}", listed(sources.iter().collect())))),
+            _ => Err(Error::new(ErrorKind::Usage, "the repository has several such sources")
+                .on(word.unwrap_or("any source"))
+                .remedy(format!("say which, by its identifier or the first 8 or more characters: {}", listed(found)))),
+        }
+    }
+
     /// Every unit of redo on record and the set that holds it.
     pub fn units(&self) -> impl Iterator<Item = (SetId, &LogUnit)> {
         self.records.values().flat_map(|record| record.log.iter().map(|unit| (record.summary.id, unit)))
@@ -231,9 +256,18 @@ impl Catalog {
     /// Where recovery of a source is possible without a gap, on each of its branches.
     #[must_use]
     pub fn windows(&self, source: SourceId) -> Vec<Window> {
-        let units: Vec<LogUnit> = self.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
+        self.windows_without(source, &BTreeSet::new())
+    }
+
+    /// The same as it would be if these sets were gone.
+    #[must_use]
+    pub fn windows_without(&self, source: SourceId, gone: &BTreeSet<SetId>) -> Vec<Window> {
+        let left: Vec<&SetRecord> = self.records().filter(|record| !gone.contains(&record.summary.id)).collect();
+        let of_source = left.iter().filter(|record| record.summary.source == source);
+        let units: Vec<LogUnit> = of_source.flat_map(|record| record.log.iter().cloned()).collect();
+        let summaries: Vec<SetSummary> = left.iter().map(|record| record.summary.clone()).collect();
         let usable = |set: SetId| self.whole(set).map_err(|error| error.to_string());
-        windows(source, &self.summaries(), &usable, &units)
+        windows(source, &summaries, &usable, &units)
     }
 
     /// Every source with a set or redo on record, and its name.

@@ -23,6 +23,7 @@ use crate::source::{RecoverRequest, Recovered, Recovery};
 
 pub use plan::{RestorePlan, Share, Totals, plan};
 pub use request::RestoreRequest;
+pub use target::check_target;
 
 use feed::{Feed, Noted};
 use target::Workplace;

@@ -134,25 +134,10 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
 }
 
 fn find_source(catalog: &Catalog, request: &RestoreRequest) -> Result<SourceId> {
-    let sources: BTreeSet<(SourceId, &str)> =
-        catalog.records().map(|record| (record.summary.source, record.summary.source_name.as_str())).collect();
     if let (Some(word), None) = (&request.set, &request.source) {
         return Ok(catalog.find(word)?.summary.source);
     }
-    let fits: BTreeSet<SourceId> = sources
-        .iter()
-        .filter(|(id, name)| request.source.as_ref().is_none_or(|word| word == name || *word == id.to_string()))
-        .map(|(id, _)| *id)
-        .collect();
-    let names = || sources.iter().map(|(id, name)| format!("{name} ({id})")).collect::<Vec<_>>().join(", ");
-    match (fits.len(), fits.first()) {
-        (1, Some(only)) => Ok(*only),
-        (0, _) => Err(Error::new(ErrorKind::NotFound, "the repository has no set of that source")
-            .on(request.source.clone().unwrap_or_else(|| "any source".into()))
-            .remedy(format!("name one that it has: {}", names()))),
-        _ => Err(Error::new(ErrorKind::Usage, "the repository has sets of several sources")
-            .remedy(format!("say which: {}", names()))),
-    }
+    catalog.find_source(request.source.as_deref())
 }
 
 fn wanted_files(meta: &SetMeta, request: &RestoreRequest) -> Result<Vec<FileEntry>> {

@@ -114,6 +114,14 @@ impl Places<'_> {
     }
 }
 
+/// Whether a restore could write to `target`: it does not exist, or is an empty directory. Writes nothing.
+///
+/// # Errors
+/// [`ErrorKind::Target`], as the restore itself would fail.
+pub fn check_target(target: &Path) -> Result<()> {
+    refuse_used(&std::path::absolute(target).map_err(failed(target))?)
+}
+
 /// Refuses a target that holds anything.
 fn refuse_used(target: &Path) -> Result<()> {
     match fs::read_dir(target) {

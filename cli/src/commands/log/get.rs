@@ -37,7 +37,7 @@ pub(super) fn run(options: &GetOptions, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
     let catalog = setpiece.catalog()?;
     let said = SourceWord::of(options.source.as_deref())?;
-    let source = only_source(&catalog, said.as_ref().map(|said| said.word.as_str()));
+    let source = catalog.find_source(said.as_ref().map(|said| said.word.as_str()));
     let source = source.map_err(|error| SourceWord::told(said.as_ref(), error))?;
     let chosen = choose(&catalog, source, &Filter::of(options, console));
     if chosen.is_empty() {
@@ -67,22 +67,6 @@ pub(super) fn run(options: &GetOptions, console: &Console) -> Result<Answer> {
         text += &format!("gap: redo ({}, {}] of branch {} is missing\n", gap.after_lsn, gap.upto_lsn, gap.branch);
     }
     Answer::new(&Document { to: options.to.clone(), units, gaps, bytes }, text)
-}
-
-fn only_source(catalog: &Catalog, wanted: Option<&str>) -> Result<SourceId> {
-    let sources = catalog.sources();
-    let fits =
-        |(id, name): &(&SourceId, &String)| wanted.is_none_or(|word| word == name.as_str() || word == id.to_string());
-    let names = || sources.iter().map(|(id, name)| format!("{name} ({id})")).collect::<Vec<_>>().join(", ");
-    let mut found = sources.iter().filter(fits);
-    match (found.next(), found.next()) {
-        (Some((id, _)), None) => Ok(*id),
-        (None, _) => Err(Error::new(ErrorKind::NotFound, "the repository has nothing of that source")
-            .on(wanted.unwrap_or("any source"))
-            .remedy(format!("name one that it has: {}", names()))),
-        _ => Err(Error::new(ErrorKind::Usage, "the repository has several sources")
-            .remedy(format!("say which by --source: {}", names()))),
-    }
 }
 
 /// Which units are wanted.
