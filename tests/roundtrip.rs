@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::tiny::{Tiny, TinyRecovery};
-use common::{init, open, quiet, take};
+use common::{init, open, quiet, take, with_segments};
 use setpiece_core::ErrorKind;
 use setpiece_core::catalog::Catalog;
 use setpiece_core::format::{Compression, KeyFileCopy};
@@ -173,4 +173,61 @@ fn pieces_are_bounded_and_channels_write_their_own() {
     let to = dir.path().join("db");
     restore(&repository, &[&TinyRecovery], &RestoreRequest::default(), &to, quiet(&Cancel::new())).unwrap();
     assert_eq!(tiny.difference(&to), None);
+}
+
+/// A piece with more than one index segment was called damaged: the frame that no longer fits into a segment stands
+/// before it and is named by the next one, and every segment was expected to name all frames before it.
+#[test]
+fn a_piece_with_several_index_segments_is_whole_at_every_depth_and_restores() {
+    let repository = init(Arc::new(MemoryMedium::new()), true).unwrap();
+    let tiny = with_segments(&repository);
+    for depth in [Depth::Meta, Depth::Frames, Depth::Pages] {
+        let report = check(&repository, &[&TinyRecovery], &[], depth, 1, quiet(&Cancel::new())).unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("db");
+    restore(&repository, &[&TinyRecovery], &request("full"), &to, quiet(&Cancel::new())).unwrap();
+    assert_eq!(tiny.difference(&to), None);
+    let copied = init(Arc::new(MemoryMedium::new()), true).unwrap();
+    setpiece_core::copy::copy(&repository, &copied, &[], quiet(&Cancel::new())).unwrap();
+    let report = check(&copied, &[&TinyRecovery], &[], Depth::Frames, 1, quiet(&Cancel::new())).unwrap();
+    assert!(report.findings.is_empty() && report.sets == 1, "{:?}", report.findings);
+}
+
+/// What was wrong first was all that was said of a piece.
+#[test]
+fn everything_that_is_wrong_with_a_piece_is_found_and_the_rest_is_checked() {
+    let medium = Arc::new(MemoryMedium::new());
+    let repository = init(medium.clone(), false).unwrap();
+    with_segments(&repository);
+    let (name, bytes) = medium.objects().into_iter().find(|(name, _)| name.as_str().ends_with(".bak")).unwrap();
+    let frames: Vec<usize> =
+        bytes.windows(4).enumerate().filter(|(_, four)| four == b"SPFR").map(|(at, _)| at).collect();
+    let found = |flips: &[usize]| {
+        let mut damaged = bytes.to_vec();
+        flips.iter().for_each(|at| damaged[*at] ^= 1);
+        medium.corrupt(&name, damaged);
+        let report = check(&repository, &[&TinyRecovery], &[], Depth::Pages, 1, quiet(&Cancel::new())).unwrap();
+        report.findings.iter().map(|finding| finding.error.to_string()).collect::<Vec<_>>()
+    };
+    let kind = |frame: usize| bytes[frames[frame] + 4];
+    let segment = (0..frames.len()).find(|frame| kind(*frame) == 3).unwrap();
+    let (one, two) = (frames[1], frames[segment + 2]);
+    let text = found(&[one + 40, two + 40]);
+    assert!(text.len() == 2 && text[0].contains(&one.to_string()) && text[1].contains(&two.to_string()), "{text:#?}");
+    // The header of a frame leads to the next; without it the index does.
+    let text = found(&[one + 12, two + 40]);
+    assert!(text.len() == 2 && text[0].contains(&one.to_string()) && text[1].contains(&two.to_string()), "{text:#?}");
+    // A segment that cannot be read says nothing about the frames that it names, be it their absence.
+    for byte in [12, 40] {
+        let text = found(&[frames[segment] + byte, two + 40]);
+        assert!(text.len() == 2 && text[1].contains(&two.to_string()), "{text:#?}");
+    }
+    // Neither header nor index: what was not checked is named.
+    let text = found(&[one + 12, frames[frames.len() - 1] + 40]);
+    assert!(text.len() == 2 && text[1].contains("was not checked"), "{text:#?}");
+    // All is wrong: that need not be said of each frame.
+    let text = found(&frames.iter().map(|frame| frame + 40).collect::<Vec<_>>());
+    assert!(text.len() == 33 && text[32].contains("more is wrong"), "{text:#?}");
 }
