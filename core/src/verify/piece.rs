@@ -22,7 +22,7 @@ use crate::transform::{FrameContent, PieceReader, page_hash};
 /// Bytes that are read at once.
 const READ: usize = 1 << 20;
 /// A piece in which so much is wrong is not read further.
-const MAX_FINDINGS: usize = 32;
+const MAX_FINDINGS: usize = 16;
 
 /// Everything that is wrong with a piece.
 ///

@@ -35,6 +35,7 @@ struct FileDocument {
 
 pub(super) fn run(options: &GetOptions, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
+    setpiece.refuse_inside(&options.to)?;
     let catalog = setpiece.catalog()?;
     let source = only_source(&catalog, options.source.as_deref())?;
     let chosen = choose(&catalog, source, &Filter::of(options, console));
