@@ -1,6 +1,6 @@
 //! An opened repository together with what every use case needs: one place to set it, short calls after that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use setpiece_core::backup::log::{StreamOptions, StreamReport};
@@ -20,7 +20,7 @@ use setpiece_core::retain::{ExpireReport, Removed};
 use setpiece_core::source::{NamedPosition, Recovery, Source};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
-use setpiece_core::{ErrorKind, Result};
+use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::{engines, media};
 
@@ -34,6 +34,8 @@ pub struct Setpiece {
     observer: Arc<dyn Observer>,
     cancel: Cancel,
     cache: Option<Cache>,
+    /// The directory that the repository is in, where it was named by a URL that says so.
+    directory: Option<PathBuf>,
 }
 
 impl Setpiece {
@@ -43,7 +45,7 @@ impl Setpiece {
     /// [`Key`](crate::ErrorKind::Key) without a slot, [`Exists`](crate::ErrorKind::Exists) when there is a repository,
     /// and whatever the medium fails with.
     pub fn init(url: &str, slots: &[SlotRequest]) -> Result<Self> {
-        Setpiece::init_on(media::create(url)?, slots)
+        Ok(Setpiece::init_on(media::create(url)?, slots)?.below(url))
     }
 
     /// As [`Setpiece::init`], on a medium that is open already.
@@ -60,7 +62,7 @@ impl Setpiece {
     /// # Errors
     /// [`Exists`](crate::ErrorKind::Exists) when there is one, and whatever the medium fails with.
     pub fn init_plain(url: &str) -> Result<Self> {
-        Setpiece::init_plain_on(media::create(url)?)
+        Ok(Setpiece::init_plain_on(media::create(url)?)?.below(url))
     }
 
     /// As [`Setpiece::init_plain`], on a medium that is open already.
@@ -83,7 +85,7 @@ impl Setpiece {
             ErrorKind::NotFound => error.remedy("make a repository with `setpiece init`, or correct the path"),
             _ => error,
         })?;
-        Setpiece::open_on(medium, secrets)
+        Ok(Setpiece::open_on(medium, secrets)?.below(url))
     }
 
     /// As [`Setpiece::open`], on a medium that is open already.
@@ -110,7 +112,17 @@ impl Setpiece {
             observer: Arc::new(Silent),
             cancel: Cancel::new(),
             cache: None,
+            directory: None,
         }
+    }
+
+    fn real_directory(&self) -> Option<PathBuf> {
+        self.directory.as_ref()?.canonicalize().ok()
+    }
+
+    fn below(mut self, url: &str) -> Self {
+        self.directory = media::directory(url);
+        self
     }
 
     /// Tells `observer` what happens from now on.
@@ -217,9 +229,29 @@ impl Setpiece {
     /// Restores and recovers into a directory that does not exist yet or is empty.
     ///
     /// # Errors
-    /// As [`restore`](crate::restore::restore).
+    /// As [`restore`](crate::restore::restore), and [`Target`](crate::ErrorKind::Target) for a place inside of the
+    /// repository.
     pub fn restore(&self, request: &RestoreRequest, to: &Path) -> Result<RestoreReport> {
+        self.refuse_inside(to)?;
+        request.map.iter().try_for_each(|(_, place)| self.refuse_inside(place))?;
         crate::restore::restore(&self.repository, &self.recoveries, request, to, self.around())
+    }
+
+    /// Refuses a place that lies inside of the repository's own directory, where nothing but the repository may write.
+    /// Of a medium that was not named by a `disk:` URL it is not known where it is.
+    ///
+    /// # Errors
+    /// [`Target`](crate::ErrorKind::Target).
+    pub fn refuse_inside(&self, place: &Path) -> Result<()> {
+        let Some(directory) = self.real_directory() else { return Ok(()) };
+        let absolute = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+        let real = absolute.ancestors().find_map(|above| above.canonicalize().ok());
+        if !real.is_some_and(|real| real.starts_with(&directory)) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Target, "lies inside of the repository")
+            .on(place.display().to_string())
+            .remedy("name a directory outside of it"))
     }
 
     /// Checks sets, all of them when none is named, on `channels` threads.
@@ -251,6 +283,11 @@ impl Setpiece {
     /// # Errors
     /// As [`copy`](crate::copy::copy).
     pub fn copy_to(&self, target: &Setpiece, sets: &[String]) -> Result<CopyReport> {
+        if self.real_directory().is_some_and(|directory| target.real_directory() == Some(directory)) {
+            return Err(Error::new(ErrorKind::Usage, "source and target are the same repository")
+                .on(target.repository.medium().label())
+                .remedy("name another place to copy to"));
+        }
         crate::copy::copy(&self.repository, &target.repository, sets, self.around())
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Our own media and those of others take the same road: a table of functions behind the plugin ABI.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use setpiece_core::media::*;
@@ -89,6 +89,15 @@ pub fn load(library: &Path, parms: &str) -> Result<Place> {
 /// As [`place`], and whatever the plugin fails with.
 pub fn open(url: &str) -> Result<Arc<dyn Medium>> {
     medium(url, &place(url)?)
+}
+
+/// The directory that a `disk:` URL names, which is the repository's own; `None` for other URLs.
+#[must_use]
+pub(crate) fn directory(url: &str) -> Option<PathBuf> {
+    match url::split(url) {
+        Ok(("disk", rest)) => Some(path_and_parms(rest).0.into()),
+        _ => None,
+    }
 }
 
 /// As [`open`], and makes the directory of a `disk:` URL where there is none, unless its parameters say otherwise.

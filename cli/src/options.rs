@@ -35,7 +35,8 @@ impl RepoOptions {
 /// Where copies of metadata are kept.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CacheOptions {
-    /// Where copies of metadata are kept [default: $XDG_CACHE_HOME/setpiece or ~/.cache/setpiece].
+    /// Where copies of metadata are kept [default: $XDG_CACHE_HOME/setpiece or ~/.cache/setpiece]. Made where it is
+    /// missing; one that is named here and cannot be made is an error, the default one is done without.
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache", help_heading = "Copies of metadata")]
     pub cache_dir: Option<PathBuf>,
     /// Keep no copies of metadata.

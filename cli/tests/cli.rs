@@ -695,6 +695,65 @@ fn a_plugin_is_put_to_the_test() {
     place.fails(&["media", "test", "sbt:/nowhere.so"], 1, 8);
 }
 
+/// An answer that could not be written was a success.
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_unless_nobody_reads_it() {
+    let place = Place::keyed();
+    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let sets = ["sets", "--repo", "disk:repo", "--key-file", "key"];
+    for args in [&[&sets[..], &["--json"]].concat()[..], &sets, &["--help"], &["completions", "bash"]] {
+        let ran = place.command(args).stdout(full()).output().unwrap();
+        let words = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{args:?}: {words}");
+        assert!(words.contains("standard output"), "{args:?}: {words}");
+    }
+    // What failed is said elsewhere then.
+    let ran = place.command(&["sets", "--repo", "disk:no", "--json"]).stdout(full()).output().unwrap();
+    let words = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.code() == Some(1) && words.contains("no such directory"), "{words}");
+    // The reader has gone before the first byte, as `| true` does.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ran = place.command(&sets).stdout(writer).output().unwrap();
+    assert_eq!((ran.status.code(), ran.stderr.as_slice()), (Some(0), &[][..]));
+}
+
+#[test]
+fn nothing_is_written_into_the_repository_but_by_itself() {
+    let place = Place::keyed();
+    place.backup("full");
+    std::os::unix::fs::symlink("repo/sets", place.path("link")).unwrap();
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    for to in ["repo/r", "repo/sets/deep/r", "link/r", "./link/../repo/r"] {
+        let refused = place.fails(&[&["restore", "--to", to][..], &keyed].concat(), 1, 16);
+        assert!(refused["error"]["message"].as_str().unwrap().contains("inside of the repository"), "{refused}");
+    }
+    capture(&place, 1);
+    place.fails(&[&["log", "get", "--to", "repo/redo"][..], &keyed].concat(), 1, 16);
+    assert!(!place.path("repo/redo").exists());
+    place.ok(&[&["restore", "--to", "repo-2"][..], &keyed].concat());
+}
+
+/// A repository that was copied by other means than ours and used on was refused, as if it were the same place.
+#[test]
+fn sets_go_from_a_copied_repository_to_its_twin() {
+    let place = Place::keyed();
+    place.backup("full");
+    let copied = Command::new("cp").args(["-a", "repo", "twin"]).current_dir(place.dir.path()).status().unwrap();
+    assert!(copied.success());
+    let newer = place.backup("full");
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let report = place.ok(&[&["copy", "--to-repo", "disk:twin"][..], &keyed].concat());
+    assert_eq!(report["copied"], serde_json::json!([newer["set"]["id"]]));
+    assert_eq!(report["present"].as_array().unwrap().len(), 1);
+    let checked = place.ok(&["check", "--repo", "disk:twin", "--key-file", "key"]);
+    assert_eq!(checked["sets"], 2);
+    std::os::unix::fs::symlink("repo", place.path("same")).unwrap();
+    for same in ["disk:repo", "disk:./repo/", "disk:same"] {
+        place.fails(&[&["copy", "--to-repo", same][..], &keyed].concat(), 2, 1);
+    }
+}
+
 #[test]
 fn a_place_that_is_no_place_for_a_test_is_refused_at_once() {
     let place = Place::keyed();
@@ -795,4 +854,20 @@ fn a_stream_behind_a_fresh_backup_does_not_warn() {
     assert_eq!(captured["warnings"].as_array().unwrap().len(), 0, "{captured}");
     let restored = place.ok(&["restore", "--repo", "disk:repo", "--key-file", "key", "--to", "back"]);
     assert_eq!(place.rows("back"), rows + 2, "{restored}");
+}
+
+/// Keys that do not open a set which another host has written to a recipient: which set, and which key does.
+#[test]
+fn a_rotation_says_whose_private_key_it_misses() {
+    let place = Place::keyed();
+    let pair = place.ok(&["key", "new", "--out", "identity", "--x25519"]);
+    let public = pair["public_key"].as_str().unwrap();
+    place.ok(&["key", "add", "--repo", "disk:repo", "--key-file", "key", "--new-recipient", public]);
+    let written = place.ok(&["backup", "--repo", "disk:repo", "--source", "sqlite:app.db", "--recipient", public]);
+    let refused =
+        place.fails(&["key", "rotate", "--repo", "disk:repo", "--key-file", "key", "--new-key-file", "key"], 1, 9);
+    let said = refused["error"]["message"].as_str().unwrap();
+    for part in [written["set"]["id"].as_str().unwrap(), "private key", public] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
 }

@@ -290,7 +290,9 @@ pub trait LogStream: Send {
         None
     }
 
-    /// The next unit, whole transactions only; `None` when nothing was written for `wait`.
+    /// The next unit; `None` when nothing was written for `wait`. A unit has 1 GiB at most and lies in memory as a
+    /// whole. It holds whole transactions, or a part of one that is too large: the recovery of the same engine joins
+    /// such parts, and applies nothing of a transaction whose commit it was not given.
     ///
     /// # Errors
     /// When the source fails or vanishes.

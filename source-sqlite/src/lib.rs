@@ -25,6 +25,7 @@ mod fault;
 mod freelist;
 mod identity;
 mod look;
+mod pending;
 mod place;
 mod recovery;
 mod run;

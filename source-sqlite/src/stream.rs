@@ -50,6 +50,8 @@ const READER_AGE: Duration = Duration::from_millis(200);
 const LONG_LOG: u64 = 4 << 20;
 /// So much is captured in a few milliseconds.
 const LITTLE: u64 = 1 << 20;
+/// So much captured redo may lie in memory.
+const WAITING: u64 = 64 << 20;
 /// How long to try to make writers wait. They wait only once it has come to that, for some milliseconds.
 const HELP_WAIT: Duration = Duration::from_millis(500);
 /// How long the log is kept for redo that was captured and is not durable yet.
@@ -278,15 +280,15 @@ impl Stream {
     fn close(&mut self, batch: Batch) -> CapturedUnit {
         let last = batch.last();
         let upto = lsn(self.ordinal, last.frame);
-        let (header, seen) = (batch.header, batch.seen);
+        let (header, committed) = (batch.header, batch.committed());
         let (bytes, changed) = batch.finish();
         let unit = LogUnit {
             node: NODE,
             branch: self.branch.current,
             seq: self.seq,
             span: LsnSpan { after: self.captured, upto },
-            first_commit: Some(seen),
-            last_commit: Some(seen),
+            first_commit: committed,
+            last_commit: committed,
             len: bytes.len() as u64,
             changes: Some(vec![FileChanges { file: FILE, pages: changed }]),
             name: None,
@@ -397,10 +399,16 @@ impl Stream {
         self.generation.map_or(0, |generation| generation.header.frame_len() as u64)
     }
 
-    /// Nobody commits meanwhile: captures all there is, moves to the end of the log, copies it, moves to mark 0.
+    /// Nobody commits meanwhile: captures all there is, moves to the end of the log, copies it, moves to mark 0. When
+    /// that is more than may lie in memory, captures so much: the next time there is less left.
     fn restartable(&mut self) -> Result<()> {
+        let mut waiting = 0;
         while let Some(unit) = self.capture()? {
+            waiting += unit.unit.len;
             self.ready.push_back(unit);
+            if waiting > WAITING {
+                return Ok(());
+            }
         }
         for _ in 0..2 {
             self.begin_second()?;
