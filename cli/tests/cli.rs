@@ -627,14 +627,14 @@ fn failures_name_the_place_and_say_what_to_do() {
     let place = Place::keyed();
     let (message, remedy) = words(&place.fails(&["key", "new", "--out", "no/such/key"], 1, 2));
     assert!(message.contains("there is no directory no/such") && remedy.contains("make it first"), "{message}");
-    let backup = |path: &str| {
+    let backup = |path: &str, kind: u64| {
         let source = format!("sqlite:{}", place.text(path));
-        words(&place.fails(&["backup", "--repo", "disk:repo", "--key-file", "key", "--source", &source], 1, 14))
+        words(&place.fails(&["backup", "--repo", "disk:repo", "--key-file", "key", "--source", &source], 1, kind))
     };
-    let (message, remedy) = backup("none.db");
+    let (message, remedy) = backup("none.db", 2);
     assert!(message.contains("there is no database") && remedy.contains("correct the path"), "{message}");
-    assert!(backup("no/such.db").0.contains("there is no directory"));
-    assert!(backup("repo").1.contains("file of the database"));
+    assert!(backup("no/such.db", 2).0.contains("there is no directory"));
+    assert!(backup("repo", 14).1.contains("file of the database"));
     place.ok(&["init", "--repo", "disk:plain", "--no-encryption"]);
     let copied = place.fails(&["copy", "--repo", "disk:repo", "--key-file", "key", "--to-repo", "disk:plain"], 1, 9);
     assert!(!words(&copied).1.is_empty(), "{copied}");

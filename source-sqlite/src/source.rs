@@ -53,7 +53,7 @@ impl SqliteSource {
     /// The database at `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Source`] when there is none, or when it is no SQLite database.
+    /// [`ErrorKind::Io`] when there is none, [`ErrorKind::Source`] when it is no SQLite database.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         SqliteSource::open_with(path, SqliteOptions::default())
     }
@@ -198,8 +198,8 @@ fn missing(path: &Path, error: std::io::Error) -> Error {
         return Error::io(name, error);
     }
     let made = match path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
-        Some(parent) => Error::new(ErrorKind::Source, format!("there is no directory {}", parent.display())),
-        None => Error::new(ErrorKind::Source, "there is no database"),
+        Some(parent) => Error::new(ErrorKind::Io, format!("there is no directory {}", parent.display())),
+        None => Error::new(ErrorKind::Io, "there is no database"),
     };
     made.on(name).remedy("correct the path: a database is never made here")
 }
