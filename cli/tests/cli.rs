@@ -864,8 +864,12 @@ fn a_rotation_says_whose_private_key_it_misses() {
     let public = pair["public_key"].as_str().unwrap();
     place.ok(&["key", "add", "--repo", "disk:repo", "--key-file", "key", "--new-recipient", public]);
     let written = place.ok(&["backup", "--repo", "disk:repo", "--source", "sqlite:app.db", "--recipient", public]);
-    let refused =
-        place.fails(&["key", "rotate", "--repo", "disk:repo", "--key-file", "key", "--new-key-file", "key"], 1, 9);
+    let keyed = ["--repo", "disk:repo", "--key-file", "key"];
+    let refused = place.fails(
+        &[&["key", "rotate", "--new-key-file", "key", "--new-recipient", public][..], &keyed].concat(),
+        1,
+        9,
+    );
     let said = refused["error"]["message"].as_str().unwrap();
     for part in [written["set"]["id"].as_str().unwrap(), "private key", public] {
         assert!(said.contains(part), "{part} is not in: {said}");
