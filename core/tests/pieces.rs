@@ -59,6 +59,8 @@ fn units() -> impl Strategy<Value = Vec<WholeUnit>> {
                 len: len as u64,
                 changes: None,
                 name: named.then(|| format!("unit {seq}")),
+                links: None,
+                timing: None,
             },
             bytes: (0..len).map(|at| (at / 10) as u8).collect(),
         };

@@ -178,6 +178,8 @@ mod tests {
             len: 1,
             changes: None,
             name: None,
+            links: None,
+            timing: None,
         }
     }
 
