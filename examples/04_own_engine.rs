@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use setpiece::backup::BackupOptions;
 use setpiece::model::{
     BranchHistory, BranchId, FileEntry, FileId, FileKind, Level, Lsn, NodeId, NodeRange, PageSet, RelPath, SourceId,
-    Tablespace, TablespaceId, TablespaceKind, Tracking, Uuid,
+    StateMark, Tablespace, TablespaceId, TablespaceKind, Tracking, Uuid,
 };
 use setpiece::restore::RestoreRequest;
 use setpiece::source::*;
@@ -162,7 +162,7 @@ impl BackupRun for Run {
         PageState::At(Lsn(lsn_of(bytes)))
     }
 
-    fn change_map(&self, _since: Lsn) -> Result<ChangeMap> {
+    fn change_map(&self, _since: Lsn, _marks: Option<&[StateMark]>) -> Result<ChangeMap> {
         Ok(ChangeMap::Unknown("the counters keep no list of changes".into()))
     }
 
@@ -174,6 +174,7 @@ impl BackupRun for Run {
             bak_end_lsn: lsn,
             needs_log: false,
             cookie: Vec::new(),
+            marks: None,
             parameters: vec![("counters_per_page".into(), PER_PAGE.to_string())],
         })
     }

@@ -199,7 +199,8 @@ impl Setpiece {
     pub fn positions(&self, source: &dyn Source) -> Result<Vec<NamedPosition>> {
         let id = source.info()?.id;
         let catalog = self.catalog()?;
-        source.positions_behind(catalog.newest_memory(id).map(|record| record.cookie.as_slice()))
+        let memory = catalog.memory_of(source, id, self.repository.vault().can_read())?;
+        source.positions_behind(memory.as_deref())
     }
 
     /// Takes a backup.

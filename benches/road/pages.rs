@@ -139,7 +139,7 @@ impl BackupRun for Run<'_> {
         judge(bytes)
     }
 
-    fn change_map(&self, _since: Lsn) -> Result<ChangeMap> {
+    fn change_map(&self, _since: Lsn, _marks: Option<&[StateMark]>) -> Result<ChangeMap> {
         Ok(ChangeMap::Unknown("page files keep none".into()))
     }
 
@@ -151,6 +151,7 @@ impl BackupRun for Run<'_> {
             bak_end_lsn: lsn,
             needs_log: false,
             cookie: Vec::new(),
+            marks: None,
             parameters: Vec::new(),
         })
     }

@@ -214,6 +214,7 @@ pub(crate) struct GapDocument {
     pub upto_lsn: u64,
     pub last_seq: Option<u64>,
     pub next_seq: Option<u64>,
+    pub unproven: bool,
 }
 
 impl From<LogGap> for GapDocument {
@@ -225,6 +226,7 @@ impl From<LogGap> for GapDocument {
             upto_lsn: gap.missing.upto.0,
             last_seq: gap.last_seq.map(|seq| seq.0),
             next_seq: gap.next_seq.map(|seq| seq.0),
+            unproven: gap.unproven,
         }
     }
 }

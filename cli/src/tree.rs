@@ -67,6 +67,7 @@ pub(crate) mod tests {
             began: Timestamp(0),
             ended: Timestamp(0),
             bad_pages: 0,
+            marks: None,
         }
     }
 

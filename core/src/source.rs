@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::model::log::FileChanges;
 use crate::model::{
     BranchHistory, BranchId, Consistency, FileEntry, FileId, Level, LogUnit, Lsn, NodeId, NodeRange, RecoveryTarget,
-    Scope, Seq, SourceId, Tablespace, Timestamp,
+    Scope, Seq, SourceId, StateMark, Tablespace, Timestamp,
 };
 
 /// Who a source is. Two descriptions with the same `id` are the same database, on whatever branch.
@@ -74,7 +74,8 @@ pub struct BeginRequest<'a> {
     pub level: Level,
     /// Leave the redo out.
     pub without_log: bool,
-    /// The cookie of the newest set or log unit of this source that is on record, on any branch.
+    /// What is on record of the source's memory, as [`Source::join_memories`] made it of the newest sets and log units.
+    /// Empty bytes where the record may not be read here, which is something else than that there is none.
     pub cookie: Option<&'a [u8]>,
 }
 
@@ -128,7 +129,16 @@ pub trait Source: Send + Sync {
     /// When the engine has no redo that can be captured.
     fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>>;
 
-    /// As [`Source::log_stream`], told besides the cookie of the newest set or log unit on record, as a backup is by
+    /// One cookie that knows what each of `cookies` knows: those of the newest records of every branch, that of the
+    /// branch worked on last at the end, where it is taken from when the source knows no better.
+    ///
+    /// # Errors
+    /// When one cannot be read. It is not passed over where positions would be counted anew without it.
+    fn join_memories(&self, cookies: &[&[u8]]) -> Result<Option<Vec<u8>>> {
+        Ok(cookies.last().map(|cookie| cookie.to_vec()))
+    }
+
+    /// As [`Source::log_stream`], told besides what is on record of the source's memory, as a backup is by
     /// [`BeginRequest::cookie`]. This is what callers call. Engines whose log numbers itself need not implement it.
     ///
     /// # Errors
@@ -176,6 +186,9 @@ pub struct EndInfo {
     pub needs_log: bool,
     /// Bytes that a later backup or log stream of this source wants to see again.
     pub cookie: Vec<u8>,
+    /// Marks of the state at `bak_end_lsn`, by which redo and increments prove that they go on from it. `None` for an
+    /// engine whose log numbers itself; an empty list says that nothing can be proven to go on from this state.
+    pub marks: Option<Vec<StateMark>>,
     /// Parameters the database was made with, and its settings: name and value.
     pub parameters: Vec<(String, String)>,
 }
@@ -230,11 +243,12 @@ pub trait BackupRun: Send + Sync {
     fn inspect(&self, file: FileId, page: u64, bytes: &[u8]) -> PageState;
 
     /// The pages changed after `since`, up to the begin of this backup and, for engines whose pages change meanwhile,
-    /// at least up to there.
+    /// at least up to there. `marks` are those of the very state that the increment stands on; where the engine has
+    /// marks, numbers that fit prove nothing without them.
     ///
     /// # Errors
     /// When the engine fails; not being able to tell is not a failure.
-    fn change_map(&self, since: Lsn) -> Result<ChangeMap>;
+    fn change_map(&self, since: Lsn, marks: Option<&[StateMark]>) -> Result<ChangeMap>;
 
     /// Ends the backup: after this no page is read.
     ///
@@ -328,6 +342,9 @@ pub struct RecoverRequest<'a> {
     pub source: SourceId,
     /// The largest LSN on record for this source on any branch; LSNs of the new branch should be larger.
     pub highest: Lsn,
+    /// Marks of the state that is restored, at `consistent_from`; redo must be proven to go on from it where both have
+    /// marks.
+    pub marks: Option<&'a [StateMark]>,
 }
 
 /// How a recovery ended.

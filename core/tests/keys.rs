@@ -241,6 +241,7 @@ fn meta() -> SetMeta {
         began: Timestamp(-1),
         ended: Timestamp(1),
         bad_pages: 0,
+        marks: None,
     };
     SetMeta {
         summary,

@@ -60,6 +60,8 @@ fn units() -> impl Strategy<Value = Vec<WholeUnit>> {
                 len: len as u64,
                 changes: None,
                 name: named.then(|| format!("unit {seq}")),
+                links: None,
+                timing: None,
             },
             bytes: (0..len).map(|at| (at / 10) as u8).collect(),
         };
@@ -190,6 +192,8 @@ fn a_unit_with_an_index_segment_among_its_parts_comes_back() {
         let changes = Some(vec![FileChanges { file: FileId(1), pages: runs }]);
         let (node, branch, seq, span) = (NodeId(0), BranchId(1), Seq(seq), span(seq));
         let unit = LogUnit {
+            links: None,
+            timing: None,
             node,
             branch,
             seq,

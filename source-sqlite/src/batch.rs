@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
-use setpiece_core::model::{PageRun, PageSet, Timestamp};
+use setpiece_core::model::{MarkedState, PageRun, PageSet, Timestamp};
 
+use crate::mark;
 use crate::place::lsn;
 use crate::unit::UnitWriter;
 use crate::wal::{Commit, Cursor, Frame, WalHeader};
@@ -28,6 +29,7 @@ pub(crate) struct Batch {
     /// Whether it holds a part of a transaction that goes on behind it, and nothing else.
     part: bool,
     changed: PageSet,
+    states: Vec<MarkedState>,
     last: Commit,
     /// The pages of the transaction that is being read.
     open: BTreeMap<u32, Vec<u8>>,
@@ -44,6 +46,7 @@ impl Batch {
             transactions: 0,
             part: false,
             changed: PageSet::new(),
+            states: Vec::new(),
             last: Commit { at, database: 0 },
             open: BTreeMap::new(),
         }
@@ -78,6 +81,8 @@ impl Batch {
         for page in self.open.keys() {
             self.changed.insert(PageRun::new(u64::from(*page) - 1, 1));
         }
+        let mark = mark::of_log(self.header.salts, commit.at);
+        self.states.push(MarkedState { lsn: lsn(self.ordinal, commit.at.frame), mark });
         self.open.clear();
         self.transactions += 1;
         self.last = commit;
@@ -98,9 +103,9 @@ impl Batch {
         self.last.at
     }
 
-    /// The bytes of the unit, and the pages that it changes, counted from 0.
-    pub(crate) fn finish(self) -> (Vec<u8>, PageSet) {
-        (self.writer.finish(self.last.at.sum), self.changed)
+    /// The bytes of the unit, the pages that it changes, counted from 0, and the states that it leads to.
+    pub(crate) fn finish(self) -> (Vec<u8>, PageSet, Vec<MarkedState>) {
+        (self.writer.finish(self.last.at.sum), self.changed, self.states)
     }
 }
 

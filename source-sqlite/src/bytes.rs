@@ -23,3 +23,21 @@ pub(crate) fn put32(bytes: &mut [u8], at: usize, value: u32) {
 pub(crate) fn is_page_size(size: u32) -> bool {
     size.is_power_of_two() && (512..=65536).contains(&size)
 }
+
+/// The hash FNV-1a with 128 bits: fixed for ever, unlike the standard library's.
+pub(crate) fn fnv128<'b>(bytes: impl Iterator<Item = &'b u8>) -> u128 {
+    bytes.fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(fnv128(b"".iter()), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_eq!(fnv128(b"foobar".iter()), 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18);
+    }
+}

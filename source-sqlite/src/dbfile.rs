@@ -81,6 +81,8 @@ pub(crate) struct FileMark {
 impl FileMark {
     /// File systems count time in ticks of up to 10 ms.
     const TICK: Duration = Duration::from_millis(20);
+    /// Old ones count in steps of up to 2 seconds.
+    const COARSE_TICK: Duration = Duration::from_secs(3);
 
     /// The mark of `file` now; `None` when it cannot be had.
     pub(crate) fn of(file: &File) -> Option<Self> {
@@ -88,12 +90,23 @@ impl FileMark {
         Some(FileMark { inode: now.ino(), len: now.len(), seconds: now.mtime(), nanos: now.mtime_nsec() })
     }
 
-    /// The mark of `file`, which nobody writes to at the moment, when a later write is sure to get another time.
+    /// What it is made of.
+    pub(crate) fn numbers(&self) -> [u64; 4] {
+        [self.inode, self.len, self.seconds.cast_unsigned(), self.nanos.cast_unsigned()]
+    }
+
+    /// The mark of `file`, which nobody writes to at the moment, when a later write is sure to get another time; `None`
+    /// where that cannot be waited for.
     pub(crate) fn settled(file: &File) -> Option<Self> {
         let mark = FileMark::of(file)?;
         let written = file.metadata().and_then(|now| now.modified()).ok()?;
         // No age at all means that a clock was set back; then a tick must pass as well.
-        if SystemTime::now().duration_since(written).is_ok_and(|age| age > FileMark::TICK) {
+        let age = SystemTime::now().duration_since(written);
+        if mark.nanos == 0 {
+            // A file system that counts in seconds, or the one write in a thousand million that looks like it.
+            return age.is_ok_and(|age| age > FileMark::COARSE_TICK).then_some(mark);
+        }
+        if age.is_ok_and(|age| age > FileMark::TICK) {
             return Some(mark);
         }
         std::thread::sleep(FileMark::TICK);

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::time::Duration;
 
+use setpiece_core::model::StateMark;
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Link, Published};
 use crate::fault::unsettled;
 use crate::site::Site;
-use crate::wal::{FRAME_HEADER, PageMap, Place, WalHeader};
+use crate::wal::{Cursor, FRAME_HEADER, PageMap, Place, WalHeader};
 
 /// How often the log is looked at before writers are asked to wait for a moment.
 const LOOKS: u64 = 10;
@@ -43,6 +44,19 @@ impl Log {
             }
             _ => Ok(None),
         }
+    }
+}
+
+impl Log {
+    /// The marks of the committed state behind frame `frame`, as the log tells it.
+    pub(crate) fn mark_at(&self, site: &Site, frame: u32) -> Result<Option<StateMark>> {
+        let inside = frame > 0 && self.map.last.is_some_and(|last| frame <= last.at.frame);
+        if !inside {
+            return Ok(None);
+        }
+        let sum = self.header.sum_at(&self.file, frame);
+        let sum = sum.map_err(|error| Error::io(site.log_path().display().to_string(), error))?;
+        Ok(sum.map(|sum| crate::mark::of_log(self.header.salts, Cursor { frame, sum })))
     }
 }
 

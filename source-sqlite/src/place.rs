@@ -4,22 +4,29 @@
 //! header. An LSN is `generation number << 32 | frame`, where the frame is the last one of a transaction. SQLite does
 //! not number generations, so whoever looks at a log gives it a number, from the cookie (what was last seen of this
 //! branch) and what it sees now. Two observers who start from the same cookie and see the same log get the same
-//! number; that is why every observer must be given the newest cookie on record. The rules:
+//! number; that is why every observer must be given what is on record. The rules:
 //!
 //! | last seen | seen now | number | redo between is known |
 //! |---|---|---|---|
 //! | nothing of this branch | anything | highest on record + 1 | no |
+//! | nothing at all | anything | hours since 2020 | no |
+//! | there is a record that may not be read | anything | seconds since 2020 | no |
 //! | a log | the same salts, the same checksum at the frame last seen | the same | yes |
-//! | a log | the same salts, but not that (a power failure took transactions back) | + 1 | no |
-//! | a log | first salt larger by a small d: a restart adds 1 | + d | no |
-//! | a log | other salts: deleted or truncated, and made anew | + 1 | no |
-//! | a log | no frames | + 1, frame 0 | no |
-//! | no frames | a log | the same | if the database file was not written to |
-//! | no frames | no frames, database file not written to | the same | yes |
-//! | no frames | no frames, database file written to | + 1 | no |
+//! | a log | any other log, or no frames | + 1 | no |
+//! | no frames | a log, or still no frames; the database file was not written to | the same | yes |
+//! | no frames | a log, or still no frames; the database file was written to | + 1 | no |
 //!
-//! The last three lines rest on this: a generation can end only when all of it has been copied into the database file.
-//! The checkpoint sequence number in the header is of no use, since each connection counts for itself.
+//! The last two lines rest on this: a generation can end only when all of it has been copied into the database file.
+//! The checkpoint sequence number in the header is of no use, since each connection counts for itself; neither are the
+//! salts, of which some connections count on from those before and others draw both.
+//!
+//! An observer that knows nothing begins with the clock, so that two who cannot know of each other (two repositories, or
+//! a host that may write to a repository and not read it) give the later state the larger number if their clocks are
+//! right. Hours keep LSNs below 2^53, which readers of JSON are glad of; a host that begins anew each time needs seconds.
+//! Numbers alone prove nothing, however: observers who start from different cookies can give one number to
+//! different logs. What two records have to do with each other is proven by marks (`mark.rs`).
+
+use std::time::{Duration, SystemTime};
 
 use minicbor::{Decode, Encode};
 use setpiece_core::model::{BranchId, Lsn};
@@ -28,8 +35,6 @@ use setpiece_core::{Error, ErrorKind, Result};
 use crate::dbfile::FileMark;
 use crate::wal::{Cursor, Salts, Sum, WalHeader};
 
-/// A first salt that grew by at most this much is taken for restarts. Chance does the same once in 65536 times.
-const RESTARTS: u32 = 1 << 16;
 const COOKIE_VERSION: u32 = 1;
 const MAX_COOKIE: usize = 64 << 10;
 /// Branches that a cookie remembers; the ones seen longest ago are forgotten first.
@@ -104,6 +109,27 @@ pub(crate) struct Placed {
     pub(crate) linked: bool,
 }
 
+/// The number of the generation behind the one numbered `ordinal`, for every observer.
+///
+/// # Errors
+/// When the numbers are used up.
+pub(crate) fn next_ordinal(ordinal: u32) -> Result<u32> {
+    ordinal.checked_add(1).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "the numbers for generations of the log are used up")
+            .remedy("begin a new repository")
+    })
+}
+
+/// Where an observer begins that knows nothing: the hour before this one, counted from 2020; the second where there is
+/// a record that it may not read.
+pub(crate) fn number_by_clock(now: SystemTime, may_not_read: bool) -> u32 {
+    const BEGIN: Duration = Duration::from_secs(1_577_836_800);
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(BEGIN);
+    let ticks = since.as_secs() / if may_not_read { 1 } else { 3600 };
+    // One short of now, since the first generation gets the number behind; room is left if the clock is far ahead.
+    u32::try_from(ticks.saturating_sub(1)).unwrap_or(u32::MAX / 2).min(u32::MAX / 2)
+}
+
 /// Gives what is seen now on `branch` its number.
 ///
 /// # Errors
@@ -113,25 +139,17 @@ pub(crate) fn place(cookie: &Cookie, branch: BranchId, seen: Seen) -> Result<Pla
     let (step, linked) = match (known, seen) {
         (None, _) => (1, false),
         (Some(Point { wal: Some(was), frame, .. }), Seen::Log { header, end, watched, .. }) => {
-            let restarts = header.salts[0].wrapping_sub(was.salts[0]);
-            match header.salts == was.salts {
-                true if *frame <= end.frame && watched == Some(was.sum) => (0, true),
-                false if (1..=RESTARTS).contains(&restarts) => (restarts, false),
-                _ => (1, false),
-            }
+            let same = header.salts == was.salts && *frame <= end.frame && watched == Some(was.sum);
+            if same { (0, true) } else { (1, false) }
         }
         (Some(Point { wal: Some(_), .. }), Seen::Nothing { .. }) => (1, false),
-        (Some(Point { wal: None, file: was, .. }), Seen::Log { file, .. }) => (0, was.is_some() && *was == file),
-        (Some(Point { wal: None, file: was, .. }), Seen::Nothing { file }) => match was.is_some() && *was == file {
-            true => (0, true),
-            false => (1, false),
-        },
+        (Some(Point { wal: None, file: was, .. }), Seen::Log { file, .. } | Seen::Nothing { file }) => {
+            let same = was.is_some() && *was == file;
+            if same { (0, true) } else { (1, false) }
+        }
     };
     let from = known.map_or(cookie.highest, |point| point.ordinal);
-    let ordinal = from.checked_add(step).ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "the numbers for generations of the log are used up")
-            .remedy("begin a new repository")
-    })?;
+    let ordinal = if step == 0 { from } else { next_ordinal(from)? };
     let point = match seen {
         Seen::Log { header, end, .. } => {
             let wal = Some(WalMark { salts: header.salts, sum: end.sum });
@@ -245,13 +263,23 @@ mod tests {
         assert_eq!((other.point.lsn(), other.linked), (lsn(11, 9), false));
     }
 
+    /// A stream saw three restarts of an empty log as one new generation, a backup counted three by the salts, and the
+    /// backup's LSN was behind all that was captured later.
     #[test]
-    fn restarts_are_counted_by_the_first_salt() {
+    fn another_log_is_the_next_one_whatever_its_salts() {
         let cookie = known(Some(WalMark { salts: [u32::MAX, 6], sum: [1, 1] }), 4);
-        for (salt, ordinal) in [(0, 11), (1, 12), (2000, 2011), (1 << 20, 11)] {
+        for salt in [0, 1, 2000, 1 << 20] {
             let placed = place(&cookie, BRANCH, log([salt, 99], 2, [2, 2], None)).unwrap();
-            assert_eq!((placed.point.lsn(), placed.linked), (lsn(ordinal, 2), false), "salt {salt}");
+            assert_eq!((placed.point.lsn(), placed.linked), (lsn(11, 2), false), "salt {salt}");
         }
+    }
+
+    #[test]
+    fn who_knows_nothing_begins_with_the_clock() {
+        let at = |seconds, blind| number_by_clock(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), blind);
+        assert_eq!((at(0, true), at(1_577_836_800, true), at(1_577_836_811, true)), (0, 0, 10));
+        assert_eq!((at(1_577_836_811, false), at(1_577_836_800 + 5 * 3600, false)), (0, 4));
+        assert_eq!(at(1 << 50, true), u32::MAX / 2);
     }
 
     #[test]
@@ -272,7 +300,7 @@ mod tests {
         let empty = place(&cookie, BRANCH, Seen::Nothing { file: None }).unwrap();
         assert_eq!((empty.point.lsn(), empty.linked), (lsn(11, 0), false));
         let written = place(&cookie, BRANCH, log([1, 2], 3, [2, 2], None)).unwrap();
-        assert_eq!((written.point.lsn(), written.linked), (lsn(10, 3), false));
+        assert_eq!((written.point.lsn(), written.linked), (lsn(11, 3), false));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use setpiece_core::model::{FileEntry, FileKind, LogUnit, Lsn, LsnSpan, Timestamp, Until};
+use setpiece_core::model::log::Timing;
+use setpiece_core::model::{FileEntry, FileKind, LogUnit, Lsn, LsnSpan, StateMark, Timestamp, Until};
 use setpiece_core::source::{LogFeed, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::{Error, ErrorKind, Result};
 
@@ -56,6 +57,8 @@ struct Replay<'r> {
     reached: Lsn,
     /// How far the log goes without a gap.
     log_end: Lsn,
+    /// The marks of the state there, as far as there are any on record.
+    marks: Option<Vec<StateMark>>,
     /// The last commit that was in the log, in the file or not.
     log_time: Option<Timestamp>,
     time: Option<Timestamp>,
@@ -99,6 +102,7 @@ impl<'r> Replay<'r> {
             page_size: entry.page_size,
             reached: from,
             log_end: from,
+            marks: request.marks.filter(|_| from == request.consistent_from).map(<[_]>::to_vec),
             log_time: None,
             time: None,
             database: None,
@@ -145,6 +149,11 @@ impl<'r> Replay<'r> {
             let what = format!("redo {missing} is missing before it");
             return Err(self.misfit(unit, what).remedy("choose a target before the gap, or a newer set"));
         }
+        if !unit.goes_on_from(self.log_end, self.marks.as_deref()) {
+            let what = format!("it cannot be proven to go on from the state at LSN {}", self.log_end);
+            return Err(self.misfit(unit, what).remedy("restore without redo behind the set, or from another set"));
+        }
+        self.refuse_unknown_moment(unit)?;
         let damaged = |what: &str| Error::damaged(format!("log unit {} {}", unit.seq, unit.span), what);
         let read = read_unit(bytes).map_err(damaged)?;
         let (page_size, transactions) = (read.page_size, &read.transactions);
@@ -163,7 +172,22 @@ impl<'r> Replay<'r> {
         let of_history = transactions.iter().take_while(|one| one.lsn <= limit);
         self.apply(of_history.filter(|one| one.lsn > from))?;
         self.log_end = unit.span.upto.min(limit).max(self.log_end);
+        self.marks = unit.marks_at(self.log_end);
         Ok(())
+    }
+
+    /// A target before the moment at which transactions were found that had been committed earlier: they may be before
+    /// the target or behind it.
+    fn refuse_unknown_moment(&self, unit: &LogUnit) -> Result<()> {
+        let (Until::Time(time), Some(Timing::Late)) = (&self.request.target.until, unit.timing) else { return Ok(()) };
+        let hidden = |found: &Timestamp| *time < *found || (self.request.target.exclusive && *time == *found);
+        match unit.last_commit.filter(hidden) {
+            Some(found) => {
+                let what = format!("its transactions were committed at moments not known, by {found}");
+                Err(self.misfit(unit, what).remedy("choose a moment before the unit ahead of it ended, or behind it"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Units of one generation of the log must fit by SQLite's own checksum, too.

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use setpiece_core::error::Context;
 use setpiece_core::model::log::FileChanges;
 use setpiece_core::model::{
-    BranchHistory, FileEntry, FileId, FileKind, Lsn, NodeId, NodeRange, PageRun, PageSet, RelPath, Tablespace,
-    TablespaceId, TablespaceKind, Tracking,
+    BranchHistory, FileEntry, FileId, FileKind, Lsn, NodeId, NodeRange, PageRun, PageSet, RelPath, StateMark,
+    Tablespace, TablespaceId, TablespaceKind, Tracking,
 };
 use setpiece_core::source::{BackupRun, ChangeMap, EndInfo, NodePosition, PageState};
 use setpiece_core::{Error, ErrorKind, Result};
@@ -14,7 +14,8 @@ use setpiece_core::{Error, ErrorKind, Result};
 use crate::dbfile::DbHeader;
 use crate::freelist::used_pages;
 use crate::identity::Identity;
-use crate::place::{Cookie, Placed, frame_of, ordinal_of, place};
+use crate::mark;
+use crate::place::{Cookie, Point, frame_of, place};
 use crate::site::Site;
 use crate::snapshot::Snapshot;
 
@@ -28,7 +29,7 @@ const TABLESPACE: TablespaceId = TablespaceId(0);
 pub(crate) struct Run {
     snapshot: Option<Snapshot>,
     branch: BranchHistory,
-    placed: Placed,
+    point: Point,
     cookie: Cookie,
     begin: [NodePosition; 1],
     tablespaces: [Tablespace; 1],
@@ -41,15 +42,15 @@ impl Run {
         let branch = identity.branch.current;
         let watch = cookie.point(branch).map(|point| point.frame);
         let snapshot = Snapshot::take(site, watch).doing(|| "taking a snapshot".into())?;
-        let placed = place(&cookie, branch, snapshot.seen())?;
-        cookie.note(placed.point);
+        let point = place(&cookie, branch, snapshot.seen())?.point;
+        cookie.note(point);
         let files = [file_entry(site, &snapshot)?];
         Ok(Run {
             snapshot: Some(snapshot),
             branch: identity.branch.clone(),
-            placed,
+            point,
             cookie,
-            begin: [NodePosition { node: NODE, lsn: placed.point.lsn(), seq: None }],
+            begin: [NodePosition { node: NODE, lsn: point.lsn(), seq: None }],
             tablespaces: [Tablespace {
                 id: TABLESPACE,
                 name: "main".into(),
@@ -66,7 +67,7 @@ impl Run {
     }
 
     fn lsn(&self) -> Lsn {
-        self.placed.point.lsn()
+        self.point.lsn()
     }
 
     fn snapshot(&self) -> Result<&Snapshot> {
@@ -80,20 +81,20 @@ impl Run {
         Err(Error::new(ErrorKind::Usage, format!("a SQLite database has no file number {file}")))
     }
 
-    /// Why the pages changed since `since` cannot be told, if so.
-    fn cannot_tell(&self, snapshot: &Snapshot, since: Lsn) -> Option<String> {
-        if since == self.lsn() {
-            return None;
+    /// The pages changed since the state with `marks` at `since`, or why that cannot be told. Numbers are not asked: the
+    /// same number may have been given to another state.
+    fn changed_since(&self, snapshot: &Snapshot, since: Lsn, marks: &[StateMark]) -> Result<Result<PageSet, String>> {
+        if mark::of_point(&self.point).iter().any(|mark| marks.contains(mark)) {
+            return Ok(Ok(PageSet::new()));
         }
         if snapshot.is_journal() {
-            return Some("the database keeps a rollback journal, not a write-ahead log".into());
+            return Ok(Err("the database keeps a rollback journal, not a write-ahead log".into()));
         }
-        if since > self.lsn() || ordinal_of(since) != self.placed.point.ordinal {
-            return Some("the write-ahead log was restarted after the base".into());
-        }
-        // Frame 0 was seen when the log was empty. That nothing came between that log and this one must be proven.
-        (frame_of(since) == 0 && !self.placed.linked)
-            .then(|| "the database file was written to after the base, when its log was empty".into())
+        let Some(frame) = snapshot.proven_since(frame_of(since), marks)? else {
+            return Ok(Err("the write-ahead log does not hold all that was written since".into()));
+        };
+        let pages = snapshot.changed_behind(frame).map(|page| PageRun::new(u64::from(page) - 1, 1));
+        Ok(Ok(pages.collect()))
     }
 }
 
@@ -139,17 +140,15 @@ impl BackupRun for Run {
         inspect_page(self.files[0].page_size, page, bytes)
     }
 
-    fn change_map(&self, since: Lsn) -> Result<ChangeMap> {
-        let snapshot = self.snapshot()?;
-        if let Some(reason) = self.cannot_tell(snapshot, since) {
-            return Ok(ChangeMap::Unknown(reason));
-        }
-        let frame = frame_of(since);
-        let pages: PageSet = snapshot.changed_behind(frame).map(|page| PageRun::new(u64::from(page) - 1, 1)).collect();
-        Ok(ChangeMap::Complete(match pages.is_empty() {
-            true => Vec::new(),
-            false => vec![FileChanges { file: FILE, pages }],
-        }))
+    fn change_map(&self, since: Lsn, marks: Option<&[StateMark]>) -> Result<ChangeMap> {
+        let Some(marks) = marks.filter(|marks| !marks.is_empty()) else {
+            return Ok(ChangeMap::Unknown("the set below cannot prove which state it is".into()));
+        };
+        Ok(match self.changed_since(self.snapshot()?, since, marks)? {
+            Ok(pages) if pages.is_empty() => ChangeMap::Complete(Vec::new()),
+            Ok(pages) => ChangeMap::Complete(vec![FileChanges { file: FILE, pages }]),
+            Err(why) => ChangeMap::Unknown(why),
+        })
     }
 
     fn end(&mut self) -> Result<EndInfo> {
@@ -161,6 +160,7 @@ impl BackupRun for Run {
             bak_end_lsn: lsn,
             needs_log: false,
             cookie: self.cookie.encode(),
+            marks: Some(mark::of_point(&self.point)),
             parameters,
         })
     }

@@ -18,12 +18,14 @@
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 
+use setpiece_core::model::StateMark;
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Link, Published};
 use crate::dbfile::{DB_HEADER, DbHeader, FileMark, descriptor, is_named};
 use crate::fault::{lock, unsettled};
 use crate::look::{Log, Look, look_until_settled};
+use crate::mark;
 use crate::place::Seen;
 use crate::site::Site;
 use crate::wal::ReadAt;
@@ -92,6 +94,18 @@ impl Snapshot {
     /// What gets a number.
     pub(crate) fn seen(&self) -> Seen {
         seen(self.log.as_ref(), &self.file)
+    }
+
+    /// From which frame on the log holds all that was written since the state with `marks`, which is thought to be that
+    /// of frame `frame`; `None` when the log does not prove it.
+    pub(crate) fn proven_since(&self, frame: u32, marks: &[StateMark]) -> Result<Option<u32>> {
+        let Some(log) = &self.log else { return Ok(None) };
+        if log.mark_at(&self.site, frame)?.is_some_and(|mark| marks.contains(&mark)) {
+            return Ok(Some(frame));
+        }
+        // Nothing of the log is in the database file yet, which is as it was then.
+        let file = FileMark::of(&self.file).is_some_and(|file| marks.contains(&mark::of_file(&file)));
+        Ok(file.then_some(0))
     }
 
     /// The pages, counted from 1, whose newest image is in a frame behind `frame`.

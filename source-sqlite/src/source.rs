@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use setpiece_core::model::{Scope, SourceId};
 use setpiece_core::source::{
@@ -12,7 +12,7 @@ use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::fault::lock;
 use crate::identity::Identity;
-use crate::place::Cookie;
+use crate::place::{Cookie, number_by_clock};
 use crate::run::{NODE, Run};
 use crate::site::Site;
 use crate::stream::Stream;
@@ -94,9 +94,12 @@ impl SqliteSource {
 
     /// What is known of the log: from the records, and from what this process saw.
     fn cookie(&self, identity: &Identity, records: &[&[u8]]) -> Result<Cookie> {
-        let mut cookies = records.iter().map(|bytes| Cookie::decode(bytes)).collect::<Result<Vec<_>>>()?;
+        let readable = records.iter().filter(|bytes| !bytes.is_empty());
+        let mut cookies = readable.map(|bytes| Cookie::decode(bytes)).collect::<Result<Vec<_>>>()?;
+        let may_not_read = cookies.len() < records.len();
         cookies.extend(lock(&self.known).clone());
-        Ok(identity.cookie(&cookies))
+        let clock = if cookies.is_empty() { number_by_clock(SystemTime::now(), may_not_read) } else { 0 };
+        Ok(identity.cookie(clock, &cookies))
     }
 
     fn remember(&self, cookie: &Cookie) {
@@ -174,6 +177,13 @@ impl Source for SqliteSource {
 
     fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>> {
         self.stream(last, None)
+    }
+
+    fn join_memories(&self, cookies: &[&[u8]]) -> Result<Option<Vec<u8>>> {
+        let mut all = cookies.iter().map(|bytes| Cookie::decode(bytes)).collect::<Result<Vec<_>>>()?.into_iter().rev();
+        let Some(mut joined) = all.next() else { return Ok(None) };
+        all.for_each(|other| joined.merge(&other));
+        Ok(Some(joined.encode()))
     }
 
     fn log_stream_behind(

@@ -25,17 +25,19 @@ use std::time::{Duration, Instant};
 
 use setpiece_core::error::Context;
 use setpiece_core::model::log::FileChanges;
-use setpiece_core::model::{BranchHistory, LogUnit, Lsn, LsnSpan, Seq};
+use setpiece_core::model::log::Timing;
+use setpiece_core::model::{BranchHistory, LogUnit, Lsn, LsnSpan, MarkedState, Seq, StateMark, UnitLinks};
 use setpiece_core::source::{CaptureBegin, CapturedPoint, CapturedUnit, LogStream, NodePosition};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::batch::Batch;
 use crate::connect::{Link, Published};
-use crate::dbfile::{descriptor, is_named};
+use crate::dbfile::{FileMark, descriptor, is_named};
 use crate::fault::{lock, unsettled};
 use crate::identity::Identity;
-use crate::look::{Look, look_until_settled};
-use crate::place::{Cookie, Point, WalMark, frame_of, lsn, ordinal_of, place};
+use crate::look::{Log, Look, look_until_settled};
+use crate::mark;
+use crate::place::{Cookie, Placed, Point, WalMark, frame_of, lsn, next_ordinal, place};
 use crate::run::{FILE, NODE};
 use crate::site::Site;
 use crate::snapshot::seen;
@@ -56,6 +58,8 @@ const WAITING: u64 = 64 << 20;
 const HELP_WAIT: Duration = Duration::from_millis(500);
 /// How long the log is kept for redo that was captured and is not durable yet.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A transaction is found late when so much time has passed since the last time that nothing was left to be found.
+const LATE: Duration = Duration::from_secs(2);
 /// So many looks may find less in the file than SQLite says is committed.
 const MISFITS: u32 = 100;
 
@@ -77,12 +81,16 @@ pub(crate) struct Stream {
     ordinal: u32,
     /// `None` as long as the log has no frames.
     generation: Option<Generation>,
-    /// The last frame that was in the log when the stream began: a restart before it is captured loses redo.
-    backlog: u32,
+    /// The end of the log when the stream began: a restart before that is captured loses redo.
+    backlog: Point,
     /// Why redo before the begin of the stream was lost, if it was.
     lost: Option<String>,
     /// The end of what was captured.
     captured: Lsn,
+    /// The marks of the state there.
+    marks: Vec<StateMark>,
+    /// When everything that was committed had been captured.
+    complete: Option<Instant>,
     durable: Lsn,
     captured_at: Instant,
     seq: Seq,
@@ -124,6 +132,7 @@ impl Stream {
         last: Option<&CapturedPoint>,
     ) -> Result<Self> {
         let branch = identity.branch.clone();
+        let began = Instant::now();
         let file = descriptor(&site.path)?;
         let (probe, first, second) = (site.link()?, site.link()?, site.link()?);
         first.begin_read()?;
@@ -139,21 +148,20 @@ impl Stream {
                 .remedy("let the log stream run as a user who may write to the database and its directory"));
         }
         let placed = place(&cookie, branch.current, seen(log.as_ref(), &file))?;
-        let last = last.map(|last| &last.unit);
-        let from = match point.filter(|_| placed.linked) {
-            Some(point) => go_on_from(point, last.filter(|unit| unit.branch == branch.current)),
-            None => placed.point.lsn(),
-        };
-        let seq = last.filter(|unit| unit.branch == branch.current).and_then(|unit| unit.seq.next());
+        let last = last.map(|last| &last.unit).filter(|unit| unit.branch == branch.current);
+        let (from, marks) = go_on_from(site, log.as_ref(), last, point, &placed)?;
+        let seq = last.and_then(|unit| unit.seq.next());
         let mut stream = Stream {
             site: site.clone(),
             file,
             known,
             ordinal: placed.point.ordinal,
             generation: None,
-            backlog: placed.point.frame,
+            backlog: placed.point,
             lost: point.filter(|_| !placed.linked).map(lost_since),
             captured: from,
+            marks,
+            complete: (frame_of(from) == placed.point.frame).then_some(began),
             durable: from,
             captured_at: Instant::now(),
             seq: seq.unwrap_or(Seq(1)),
@@ -182,6 +190,7 @@ impl Stream {
         if at.frame < frame {
             at = Cursor { frame: end.frame, sum: end.wal.map_or(header.sum, |mark| mark.sum) };
             self.captured = end.lsn();
+            self.marks = mark::of_point(&end);
         }
         self.generation = Some(Generation { header, at });
         self.readers.frame = at.frame;
@@ -195,9 +204,12 @@ impl Stream {
 
     /// Captures what is committed, up to the size of a unit; `None` when there is nothing more.
     fn capture(&mut self) -> Result<Option<CapturedUnit>> {
-        let Some(log) = self.site.log()? else { return Ok(None) };
+        let looked = Instant::now();
+        let Some(log) = self.site.log()? else { return self.nothing_at_all(looked) };
         let fail = |site: &Site, error| Error::io(site.log_path().display().to_string(), error);
-        let Some(header) = WalHeader::read(&log).map_err(|error| fail(&self.site, error))? else { return Ok(None) };
+        let Some(header) = WalHeader::read(&log).map_err(|error| fail(&self.site, error))? else {
+            return self.nothing_at_all(looked);
+        };
         self.follow(header)?;
         let Some(generation) = self.generation else { return Ok(None) };
         // Frames are there before they are committed. Asking SQLite costs more than a look at one frame.
@@ -209,16 +221,26 @@ impl Stream {
         .map_err(|error| fail(&self.site, error))?;
         let committed = self.committed()?;
         if !next {
-            return self.nothing_found(committed);
+            return self.nothing_found(committed, looked);
         }
         let mut batch = Batch::new(&header, self.ordinal, generation.at);
         scan(&log, &header, generation.at, committed, &mut |frame| batch.take(&frame))
             .map_err(|error| fail(&self.site, error))?;
         if batch.is_empty() {
-            return self.nothing_found(committed);
+            return self.nothing_found(committed, looked);
         }
         self.misfits = 0;
-        Ok(Some(self.close(batch)))
+        let unit = self.close(batch);
+        if self.frame() >= committed {
+            self.complete = Some(looked);
+        }
+        Ok(Some(unit))
+    }
+
+    /// There was no log when it was looked for.
+    fn nothing_at_all(&mut self, looked: Instant) -> Result<Option<CapturedUnit>> {
+        self.complete = Some(looked);
+        Ok(None)
     }
 
     /// How many frames of the log are committed.
@@ -230,7 +252,10 @@ impl Stream {
     }
 
     /// Nothing can be captured. That is the end if SQLite goes on saying that there is something.
-    fn nothing_found(&mut self, committed: u32) -> Result<Option<CapturedUnit>> {
+    fn nothing_found(&mut self, committed: u32, looked: Instant) -> Result<Option<CapturedUnit>> {
+        if committed <= self.frame() {
+            self.complete = Some(looked);
+        }
         // A log that was restarted counts from 1 again before its file shows it, so this may be so for a moment.
         self.misfits = if committed > self.frame() { self.misfits + 1 } else { 0 };
         if self.misfits < MISFITS {
@@ -247,7 +272,7 @@ impl Stream {
             // The log had no frames when the stream began; this is the first generation since, with its number.
             None => {}
             // Nothing was committed in that one: its first transaction was rolled back, and the next wrote it anew.
-            Some(generation) if generation.at.frame == 0 && self.backlog == 0 => {}
+            Some(generation) if generation.at.frame == 0 && self.backlog.frame == 0 => {}
             Some(generation) if generation.header.page_size != header.page_size => {
                 // SQLite does not change the page size of a database that has a log.
                 let what = format!("the page size changed from {}", generation.header.page_size);
@@ -259,20 +284,22 @@ impl Stream {
         self.generation = Some(Generation { header, at: Cursor::start(&header) });
         self.readers.frame = 0;
         self.helped_at = 0;
+        // A log begins when all before it is in the database file. Nobody has written to that since: all read
+        // transactions of ours that could be open are at mark 0, and the oldest is older than the log.
+        self.marks.extend(FileMark::settled(&self.file).as_ref().map(mark::of_file));
+        self.marks.dedup();
         Ok(())
     }
 
     /// The log was restarted. All of `left` has been captured, except when it happened before the stream had caught
     /// up with what it found at its begin: then the next unit shows the gap.
     fn next_generation(&mut self, left: Generation) -> Result<()> {
-        if left.at.frame < self.backlog {
-            self.captured = self.captured.max(lsn(self.ordinal, self.backlog));
+        if left.at.frame < self.backlog.frame {
+            self.captured = self.captured.max(self.backlog.lsn());
+            self.marks = mark::of_point(&self.backlog);
         }
-        self.backlog = 0;
-        self.ordinal = self
-            .ordinal
-            .checked_add(1)
-            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "the numbers for generations of the log are used up"))?;
+        self.backlog.frame = 0;
+        self.ordinal = next_ordinal(self.ordinal)?;
         Ok(())
     }
 
@@ -281,17 +308,21 @@ impl Stream {
         let last = batch.last();
         let upto = lsn(self.ordinal, last.frame);
         let (header, committed) = (batch.header, batch.committed());
-        let (bytes, changed) = batch.finish();
+        let late = self.complete.is_none_or(|complete| complete.elapsed() > LATE);
+        let (bytes, changed, states) = batch.finish();
+        let links = self.links(states);
         let unit = LogUnit {
             node: NODE,
             branch: self.branch.current,
             seq: self.seq,
             span: LsnSpan { after: self.captured, upto },
-            first_commit: committed,
+            first_commit: committed.filter(|_| !late),
             last_commit: committed,
             len: bytes.len() as u64,
             changes: Some(vec![FileChanges { file: FILE, pages: changed }]),
             name: None,
+            links: Some(links),
+            timing: late.then_some(Timing::Late),
         };
         let wal = Some(WalMark { salts: header.salts, sum: last.sum });
         let point = Point { branch: self.branch.current, ordinal: self.ordinal, frame: last.frame, wal, file: None };
@@ -305,6 +336,18 @@ impl Stream {
         self.captured_at = Instant::now();
         self.seq = self.seq.next().unwrap_or(self.seq);
         CapturedUnit { unit, bytes, cookie: self.cookie.encode(), branch: self.branch.clone() }
+    }
+
+    /// What the next unit, which leads to `states`, joins.
+    fn links(&mut self, mut states: Vec<MarkedState>) -> UnitLinks {
+        let end = states.last().map(|last| last.mark).into_iter().collect();
+        let from = std::mem::replace(&mut self.marks, end);
+        // A backup that finds the log empty numbers the state by the log that is to come.
+        let begin = lsn(self.ordinal, 0);
+        if self.frame() == 0 && self.captured < begin {
+            states.splice(..0, from.iter().map(|mark| MarkedState { lsn: begin, mark: *mark }));
+        }
+        UnitLinks { from, states }
     }
 
     /// Whether the log may be let go: what was captured is durable, or that takes too long.
@@ -478,13 +521,24 @@ impl Drop for Stream {
     }
 }
 
-/// Where capture goes on, when nothing is missing between `point` and the log as it is.
-fn go_on_from(point: Point, last: Option<&LogUnit>) -> Lsn {
-    match last.map(|unit| unit.span.upto) {
-        // A backup has seen more of the same log than was captured.
-        Some(upto) if upto <= point.lsn() && ordinal_of(upto) == point.ordinal => upto,
-        _ => point.lsn(),
+/// Where capture goes on, and the marks of the state there: behind the last unit if the log proves that this is in it;
+/// behind what was seen last of the database, if nothing is missing since; otherwise at the end of the log.
+fn go_on_from(
+    site: &Site,
+    log: Option<&Log>,
+    last: Option<&LogUnit>,
+    point: Option<Point>,
+    placed: &Placed,
+) -> Result<(Lsn, Vec<StateMark>)> {
+    if let (Some(last), Some(log)) = (last, log) {
+        let upto = last.span.upto;
+        let known = last.marks_at(upto).unwrap_or_default();
+        if let Some(mark) = log.mark_at(site, frame_of(upto))?.filter(|mark| known.contains(mark)) {
+            return Ok((upto, vec![mark]));
+        }
     }
+    let from = point.filter(|_| placed.linked).unwrap_or(placed.point);
+    Ok((from.lsn(), mark::of_point(&from)))
 }
 
 /// What became of the redo behind `point`, which nobody captured.

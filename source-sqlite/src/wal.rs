@@ -117,6 +117,15 @@ impl WalHeader {
         fits.then_some(Frame { number, page, database: be32(head, 4), before, after, data })
     }
 
+    /// The running checksum that frame `number` carries, which has been proven before; `None` when the frame is of
+    /// another generation by now.
+    pub(crate) fn sum_at(&self, log: &(impl ReadAt + ?Sized), number: u32) -> io::Result<Option<Sum>> {
+        let mut head = [0; FRAME_HEADER];
+        let have = log.fill(&mut head, self.offset(number))?;
+        let own = have == FRAME_HEADER && [be32(&head, 8), be32(&head, 12)] == self.salts;
+        Ok(own.then(|| [be32(&head, 16), be32(&head, 20)]))
+    }
+
     /// Reads frame `number` again and proves that it is still what it was when its predecessor's checksum was
     /// `before`. `scratch` is overwritten.
     pub(crate) fn read_frame<'b>(

@@ -99,7 +99,7 @@ fn change_maps_are_complete_or_say_so() {
         // A source that remembers nothing, as in another process.
         let source = SqliteSource::open(&path).unwrap();
         let mut run = begin(&source, Some(&base.cookie));
-        match run.change_map(base.bak_end_lsn).unwrap() {
+        match run.change_map(base.bak_end_lsn, base.marks.as_deref()).unwrap() {
             ChangeMap::Complete(changes) => {
                 known += 1;
                 changes.iter().for_each(|change| write_pages(run.as_ref(), &change.pages, &increment));
@@ -134,7 +134,9 @@ fn an_empty_log_links_only_if_the_database_file_did_not_change() {
     transact(&db, &mut random);
     let source = SqliteSource::open(&path).unwrap();
     let run = begin(&source, Some(&again.cookie));
-    assert!(matches!(run.change_map(base.bak_end_lsn).unwrap(), ChangeMap::Complete(changes) if !changes.is_empty()));
+    assert!(
+        matches!(run.change_map(base.bak_end_lsn, base.marks.as_deref()).unwrap(), ChangeMap::Complete(changes) if !changes.is_empty())
+    );
     drop(run);
     for _ in 0..2 {
         db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -142,7 +144,7 @@ fn an_empty_log_links_only_if_the_database_file_did_not_change() {
     }
     let source = SqliteSource::open(&path).unwrap();
     let run = begin(&source, Some(&again.cookie));
-    assert!(matches!(run.change_map(base.bak_end_lsn).unwrap(), ChangeMap::Unknown(_)));
+    assert!(matches!(run.change_map(base.bak_end_lsn, base.marks.as_deref()).unwrap(), ChangeMap::Unknown(_)));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Random, back_up, begin, connect, dump, make_bank, prove, spawn_writer, transact, transact_times};
 use setpiece_core::ErrorKind;
 use setpiece_core::model::{
-    BranchHistory, BranchId, FileEntry, LogUnit, Lsn, NodeRange, RecoveryTarget, Timestamp, Until,
+    BranchHistory, BranchId, FileEntry, LogUnit, Lsn, NodeRange, RecoveryTarget, StateMark, Timestamp, Until,
 };
 use setpiece_core::source::{
     CapturedPoint, CapturedUnit, LogFeed, LogStream, RecoverRequest, Recovered, Recovery, Source,
@@ -42,6 +42,7 @@ struct Base {
     nodes: Vec<NodeRange>,
     lsn: Lsn,
     cookie: Vec<u8>,
+    marks: Option<Vec<StateMark>>,
 }
 
 fn take_base(source: &SqliteSource, cookie: Option<&[u8]>, path: &Path) -> Base {
@@ -55,6 +56,7 @@ fn take_base(source: &SqliteSource, cookie: Option<&[u8]>, path: &Path) -> Base 
         nodes: end.nodes,
         lsn: end.bak_end_lsn,
         cookie: end.cookie,
+        marks: end.marks,
     }
 }
 
@@ -80,6 +82,7 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
         new_branch: BranchId(77),
         source: Default::default(),
         highest: units.last().map_or(base.lsn, |last| last.unit.span.upto),
+        marks: base.marks.as_deref(),
     };
     SqliteRecovery.recover(&request, &mut Feed(units.iter()))
 }

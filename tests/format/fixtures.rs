@@ -69,6 +69,8 @@ fn units() -> Vec<(LogUnit, Vec<u8>)> {
         len: len as u64,
         changes: rich.then(|| vec![FileChanges { file: FileId(1), pages: [PageRun::new(3, 2)].into_iter().collect() }]),
         name: rich.then(|| "unit-1".into()),
+        links: None,
+        timing: None,
     };
     let bytes = |seq: usize, len: usize| (0..len).map(|at| (at / 1000 + seq) as u8).collect();
     [(1, 100, true), (2, 50, false), (3, MAX_LOG_DATA + 10, false)]
@@ -133,5 +135,6 @@ fn summary(set: SetId) -> SetSummary {
         began: Timestamp(4_000_000_000_000_000),
         ended: Timestamp(4_000_000_000_000_001),
         bad_pages: 0,
+        marks: None,
     }
 }

@@ -43,9 +43,9 @@ fn captured(setpiece: &Setpiece, source: &dyn Source, scene: &Scene<'_>) -> Resu
     loop {
         let catalog = setpiece.catalog()?;
         // The source numbers its log as it does on record once it is shown what is on record.
-        let cookie = catalog.newest_memory(id).map(|record| record.cookie.as_slice());
+        let cookie = catalog.memory_of(source, id, true)?;
         let scope = Scope::Database;
-        let request = BeginRequest { scope: &scope, level: Level::Full, without_log: false, cookie };
+        let request = BeginRequest { scope: &scope, level: Level::Full, without_log: false, cookie: cookie.as_deref() };
         let position = source.begin(&request)?.begin().first().map(|position| position.lsn).unwrap_or_default();
         let on_record = catalog.units().map(|(_, unit)| unit.span.upto).max().unwrap_or_default();
         if on_record >= position {

@@ -9,8 +9,10 @@ use crate::catalog::index::ChainIndex;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::media::repository::Repository;
 use crate::model::chain::{BaseChoice, BaseRequest, checkpoint_needed, choose_base};
-use crate::model::log::{FileChanges, continuous};
-use crate::model::{BranchHistory, FileId, Level, LogUnit, Lsn, NodeRange, PageSet, SetId, SetSummary, Tracking};
+use crate::model::log::{FileChanges, LogTrack, continuous};
+use crate::model::{
+    BranchHistory, FileId, Level, LogUnit, Lsn, NodeRange, PageSet, SetId, SetSummary, StateMark, Tracking,
+};
 use crate::source::{BackupRun, BeginRequest, ChangeMap, IncrementRule, Source, SourceInfo};
 
 /// How often the source is asked for a checkpoint before giving up.
@@ -128,13 +130,15 @@ fn changed_pages(
     since: Lsn,
 ) -> Result<(Option<Changes>, String)> {
     let mut map = Changes::new();
-    let from_source = run.change_map(since)?;
+    // The marks are those of the end of the base; only where that is also its begin do they name the state at `since`.
+    let marks = base.marks.as_deref().filter(|_| since == base.bak_end_lsn);
+    let from_source = run.change_map(since, marks)?;
     if let ChangeMap::Complete(changes) = from_source {
         add(&mut map, &changes);
         return Ok((Some(map), "changed pages: the source knows them".into()));
     }
-    let reached = add_from_record(job, run, base, since, &mut map);
-    let rest = if reached > since { run.change_map(reached)? } else { from_source };
+    let (reached, marks) = add_from_record(job, run, base, (since, marks), &mut map);
+    let rest = if reached > since { run.change_map(reached, marks.as_deref())? } else { from_source };
     match rest {
         ChangeMap::Complete(changes) => {
             add(&mut map, &changes);
@@ -145,22 +149,31 @@ fn changed_pages(
 }
 
 /// Adds what units on record say they change, as long as they follow each other and say it; gives the LSN up to which
-/// that is complete for every node.
-fn add_from_record(job: &Inputs<'_>, run: &dyn BackupRun, base: &SetSummary, since: Lsn, map: &mut Changes) -> Lsn {
+/// that is complete for every node, and the marks of the state there.
+fn add_from_record(
+    job: &Inputs<'_>,
+    run: &dyn BackupRun,
+    base: &SetSummary,
+    (since, marks): (Lsn, Option<&[StateMark]>),
+    map: &mut Changes,
+) -> (Lsn, Option<Vec<StateMark>>) {
     let units: Vec<&LogUnit> = job
         .catalog
         .of_source(job.info.id)
         .flat_map(|record| &record.log)
         .filter(|unit| unit.changes.is_some())
         .collect();
-    let mut reached = Lsn(u64::MAX);
+    let (mut reached, mut reached_marks) = (Lsn(u64::MAX), None);
     for node in &base.nodes {
-        let reach = |branch| run.branch().reach(branch);
-        let (chain, _) = continuous(units.iter().copied(), node.node, since, reach);
+        let track = LogTrack::new(units.iter().copied(), node.node, |branch| run.branch().reach(branch));
+        let chain = track.from_state(since, marks).units;
         chain.iter().filter_map(|unit| unit.changes.as_ref()).for_each(|changes| add(map, changes));
-        reached = reached.min(chain.last().map_or(since, |last| last.span.upto));
+        let Some(last) = chain.last().filter(|_| !base.nodes.is_empty()) else { return (since, None) };
+        if last.span.upto < reached {
+            (reached, reached_marks) = (last.span.upto, last.marks_at(last.span.upto));
+        }
     }
-    if base.nodes.is_empty() { since } else { reached }
+    if base.nodes.is_empty() { (since, None) } else { (reached, reached_marks) }
 }
 
 fn add(map: &mut Changes, changes: &[FileChanges]) {

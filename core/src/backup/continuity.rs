@@ -37,6 +37,7 @@ impl Last {
                 last_seq: None,
                 next_seq: Some(unit.seq),
                 missing: LsnSpan { after: *after, upto: unit.span.after },
+                unproven: false,
             }),
             Last::Unit(previous) => unit.follows(previous),
         }

@@ -66,8 +66,9 @@ pub fn stream(
     let _only = repository.lock_source(info.id, "log")?;
     let catalog = Catalog::load(repository, around.cache)?;
     let last = last_captured(&catalog, info.id);
-    let newest = catalog.newest_memory(info.id).map(|record| record.cookie.as_slice());
-    let mut stream = source.log_stream_behind(last.as_ref(), newest).doing(|| "beginning to capture redo".into())?;
+    let newest = catalog.memory_of(source, info.id, repository.vault().can_read())?;
+    let mut stream =
+        source.log_stream_behind(last.as_ref(), newest.as_deref()).doing(|| "beginning to capture redo".into())?;
     around.step("capturing")?;
     let mut report =
         StreamReport { upto: last.as_ref().map_or(Lsn(0), |point| point.unit.span.upto), ..Default::default() };
@@ -191,5 +192,6 @@ fn summary(info: &SourceInfo, captured: &CapturedUnit, set: crate::model::SetId,
         began,
         ended: began,
         bad_pages: 0,
+        marks: None,
     }
 }

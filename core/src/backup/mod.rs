@@ -102,12 +102,13 @@ impl Job<'_> {
     fn run(&self, numbers: &Arc<AtomicU32>) -> Result<BackupReport> {
         let began = now();
         self.around.step("begin")?;
-        let cookie = self.inputs.catalog.newest_memory(self.inputs.info.id).map(|record| record.cookie.as_slice());
+        let (source, readable) = (self.inputs.source, self.repository.vault().can_read());
+        let cookie = self.inputs.catalog.memory_of(source, self.inputs.info.id, readable)?;
         let request = BeginRequest {
             scope: &self.options.scope,
             level: self.options.level,
             without_log: self.options.without_log,
-            cookie,
+            cookie: cookie.as_deref(),
         };
         let (mut run, plan) = choose(&self.inputs, &request)?;
         plan.decisions.iter().for_each(|text| self.around.decision(text));
@@ -217,6 +218,7 @@ impl Job<'_> {
             began,
             ended,
             bad_pages: bad.len() as u64,
+            marks: end.marks,
         };
         SetMeta {
             summary,

@@ -14,13 +14,15 @@ pub use around::{MAX_CHANNELS, Surroundings, check_channels};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::SetMeta;
 use crate::media::repository::{Repository, SetObjects};
 use crate::model::chain::chain_of;
 use crate::model::log::continuous;
+use crate::model::mark::MarkIndex;
 use crate::model::window::{Window, windows};
-use crate::model::{LogUnit, Lsn, Scope, SetId, SetSummary, SourceId};
+use crate::model::{BranchId, LogUnit, Lsn, Scope, SetId, SetSummary, SourceId};
+use crate::source::Source;
 
 use cache::Cache;
 
@@ -44,6 +46,8 @@ pub struct SetRecord {
     pub cookie: Vec<u8>,
     /// Whether it was captured by a log stream.
     pub captured: bool,
+    /// The last LSN as the set itself gives it. In `summary` it may be the one that captured redo gives to that state.
+    pub numbered: Lsn,
 }
 
 /// All that was found on the medium.
@@ -75,10 +79,39 @@ impl Catalog {
                 Err(error) => return Err(error),
             }
         }
+        catalog.align();
         if let Some(cache) = cache {
             note(cache.keep_only(&|set| catalog.records.contains_key(&set)));
         }
         Ok(catalog)
+    }
+
+    /// Gives sets the LSN that captured redo has for their state, where their marks prove that they are one: a backup
+    /// may have numbered it otherwise, when it could not know how far the capture had come.
+    fn align(&mut self) {
+        let sources: BTreeSet<SourceId> = self.records.values().map(|record| record.summary.source).collect();
+        for source in sources {
+            let marks = |record: &SetRecord| {
+                let branch = record.summary.branch.current;
+                record.summary.marks.clone().unwrap_or_default().into_iter().map(move |mark| (branch, mark))
+            };
+            let mut index = MarkIndex::new(self.of_source(source).flat_map(marks));
+            if index.is_empty() {
+                continue;
+            }
+            for unit in self.of_source(source).flat_map(|record| &record.log) {
+                if let Some(links) = &unit.links {
+                    index.learn(unit.branch, unit.span.after, links);
+                }
+            }
+            for record in self.records.values_mut().filter(|record| record.summary.source == source) {
+                let set = &mut record.summary;
+                let marks = set.marks.as_deref().unwrap_or_default();
+                if let Some(lsn) = index.place(set.branch.current, marks, set.bak_end_lsn) {
+                    move_to(set, lsn);
+                }
+            }
+        }
     }
 
     /// The sets, oldest first.
@@ -214,13 +247,30 @@ impl Catalog {
         self.records.values().filter(move |record| record.summary.source == source)
     }
 
-    /// The record of a source whose source-side memory is the newest: the one made last. Not the one with the largest
-    /// LSN, which may be of a branch that has numbers far ahead of the one that is being backed up.
-    #[must_use]
-    pub fn newest_memory(&self, source: SourceId) -> Option<&SetRecord> {
-        self.of_source(source)
-            .filter(|record| !record.cookie.is_empty())
-            .max_by_key(|record| (record.summary.ended, record.end(), record.summary.id))
+    /// What a source wanted to find again: the cookie of the record with the largest LSN of each branch, that of the
+    /// branch that was worked on last at the end. Within a branch the clock does not count, it may have been wrong.
+    fn memories(&self, source: SourceId) -> Vec<&[u8]> {
+        let mut newest: BTreeMap<BranchId, &SetRecord> = BTreeMap::new();
+        for record in self.of_source(source).filter(|record| !record.cookie.is_empty()) {
+            let place = newest.entry(record.summary.branch.current).or_insert(record);
+            if (place.numbered, place.summary.id) < (record.numbered, record.summary.id) {
+                *place = record;
+            }
+        }
+        let mut newest: Vec<&SetRecord> = newest.into_values().collect();
+        newest.sort_by_key(|record| (record.summary.ended, record.numbered, record.summary.id));
+        newest.into_iter().map(|record| record.cookie.as_slice()).collect()
+    }
+
+    /// What a source is told of its memory: its cookies joined, or nothing but that they cannot be read.
+    ///
+    /// # Errors
+    /// As [`Source::join_memories`].
+    pub fn memory_of(&self, source: &dyn Source, id: SourceId, readable: bool) -> Result<Option<Vec<u8>>> {
+        if !readable {
+            return Ok(Some(Vec::new()));
+        }
+        source.join_memories(&self.memories(id)).doing(|| "reading what is on record".into())
     }
 
     /// The largest LSN on record for a source, on any branch.
@@ -301,6 +351,15 @@ impl SetRecord {
     }
 }
 
+/// A snapshot, which begins and ends with one state, gets another LSN for it.
+fn move_to(set: &mut SetSummary, lsn: Lsn) {
+    let at = set.bak_end_lsn;
+    if set.nodes.iter().all(|range| range.begin_lsn == at && range.end_lsn == at) {
+        set.nodes.iter_mut().for_each(|range| (range.begin_lsn, range.end_lsn) = (lsn, lsn));
+        set.bak_end_lsn = lsn;
+    }
+}
+
 fn no_such_set(word: &str) -> Error {
     Error::new(ErrorKind::NotFound, "no such set").on(word).remedy("look at `setpiece sets`")
 }
@@ -345,6 +404,7 @@ fn record(meta: SetMeta, objects: &SetObjects) -> SetRecord {
         log: meta.log,
         cookie: meta.cookie,
         captured: meta.captured,
+        numbered: meta.summary.bak_end_lsn,
         summary: meta.summary,
     }
 }

@@ -51,5 +51,5 @@ pub fn joins(
 
 fn gap_behind(place: &Place<'_>, upto: Lsn) -> LogGap {
     let missing = LsnSpan { after: upto, upto: place.upto };
-    LogGap { node: place.node, branch: place.history.current, last_seq: None, next_seq: None, missing }
+    LogGap { node: place.node, branch: place.history.current, last_seq: None, next_seq: None, missing, unproven: false }
 }

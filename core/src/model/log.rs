@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 
 use super::id::{BranchId, FileId, NodeId};
 use super::lsn::{Lsn, LsnSpan, Seq};
+use super::mark::{StateMark, UnitLinks, meet};
 use super::page::PageSet;
 use super::time::Timestamp;
 
@@ -41,6 +42,22 @@ pub struct LogUnit {
     /// The engine's own name for it, such as a segment's file name.
     #[n(8)]
     pub name: Option<String>,
+    /// What it joins, for engines whose LSNs alone do not prove that.
+    #[n(9)]
+    pub links: Option<UnitLinks>,
+    /// Present when commits were found late.
+    #[n(10)]
+    pub timing: Option<Timing>,
+}
+
+/// What is known of the moments at which the transactions of a unit were committed, where that is less than usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Timing {
+    /// They were found in the log some time after they were committed. `last_commit` is when they were found: they were
+    /// committed then or before, nobody knows when, so no moment before is a target inside of the unit.
+    #[n(0)]
+    Late,
 }
 
 /// Pages of one file that a unit of redo changes.
@@ -67,11 +84,18 @@ pub struct LogGap {
     pub next_seq: Option<Seq>,
     /// The redo that is missing.
     pub missing: LsnSpan,
+    /// Whether the LSNs would fit, but the two sides do not prove to be of one line of history.
+    pub unproven: bool,
 }
 
 impl fmt::Display for LogGap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redo {} of node {} on branch {} is missing", self.missing, self.node, self.branch)?;
+        if self.unproven {
+            let (node, branch, from) = (self.node, self.branch, self.missing.after);
+            write!(f, "redo of node {node} on branch {branch} cannot be proven to go on from LSN {from}")?;
+        } else {
+            write!(f, "redo {} of node {} on branch {} is missing", self.missing, self.node, self.branch)?;
+        }
         match (self.last_seq, self.next_seq) {
             (Some(last), Some(next)) => write!(f, ", between units {last} and {next}"),
             (Some(last), None) => write!(f, ", after unit {last}"),
@@ -85,7 +109,7 @@ impl LogUnit {
     /// Whether this unit goes on where `previous` ends: the one rule of continuity.
     ///
     /// Same node and branch: consecutive numbers, ascending LSNs and no redo between. Where the branch changes, the
-    /// numbers begin anew and only the redo counts.
+    /// numbers begin anew and only the redo counts. Where both have marks, they must join.
     ///
     /// # Errors
     /// The gap, when redo may be missing between the two.
@@ -93,16 +117,48 @@ impl LogUnit {
         let same_stream = self.node == previous.node;
         let numbered = self.branch != previous.branch || previous.seq.next() == Some(self.seq);
         let ascending = self.span.upto > previous.span.upto;
-        if same_stream && numbered && ascending && previous.span.reaches(self.span) {
+        let reached = previous.span.reaches(self.span);
+        let joined = self.goes_on_from(previous.span.upto, previous.marks_at(previous.span.upto).as_deref());
+        if same_stream && numbered && ascending && reached && joined {
             return Ok(());
         }
         Err(LogGap {
+            unproven: numbered && ascending && reached,
             node: previous.node,
             branch: previous.branch,
             last_seq: Some(previous.seq),
             next_seq: Some(self.seq),
             missing: LsnSpan { after: previous.span.upto, upto: self.span.after.max(previous.span.upto) },
         })
+    }
+}
+
+impl LogUnit {
+    /// Marks of the state at `lsn`, which is in the unit; `None` when the unit has no marks at all.
+    #[must_use]
+    pub fn marks_at(&self, lsn: Lsn) -> Option<Vec<StateMark>> {
+        self.links.as_ref().map(|links| links.at(lsn))
+    }
+
+    /// Marks of the state at `lsn`, be it in the unit or the one that it goes on from.
+    #[must_use]
+    pub fn marks_around(&self, lsn: Lsn) -> Vec<StateMark> {
+        let Some(links) = self.links.as_ref().filter(|_| self.span.after <= lsn && lsn <= self.span.upto) else {
+            return Vec::new();
+        };
+        let mut marks = links.at(lsn);
+        if self.span.after == lsn {
+            marks.extend(&links.from);
+        }
+        marks
+    }
+
+    /// Whether redo of this unit may be applied to the state at `lsn` that has `marks`, as far as marks tell: when one
+    /// side has none, they tell nothing.
+    #[must_use]
+    pub fn goes_on_from(&self, lsn: Lsn, marks: Option<&[StateMark]>) -> bool {
+        let (Some(_), Some(marks)) = (&self.links, marks) else { return true };
+        meet(&self.marks_around(lsn), marks)
     }
 }
 
@@ -172,12 +228,19 @@ impl<'u> LogTrack<'u> {
     /// The redo behind `after`, as far as it goes without a gap.
     #[must_use]
     pub fn from(&self, after: Lsn) -> Stretch<'u> {
+        self.from_state(after, None)
+    }
+
+    /// The redo behind the state at `after` that has `marks`, as far as it goes without a gap.
+    #[must_use]
+    pub fn from_state(&self, after: Lsn, marks: Option<&[StateMark]>) -> Stretch<'u> {
         let first = self.steps.partition_point(|step| step.upto <= after);
         let Some(next) = self.steps.get(first) else {
             return Stretch { units: Vec::new(), reached: after, gap: None };
         };
-        if next.unit.span.after > after {
-            let missing = LsnSpan { after, upto: next.unit.span.after };
+        let apart = next.unit.span.after > after;
+        if apart || !next.unit.goes_on_from(after, marks) {
+            let missing = LsnSpan { after, upto: next.unit.span.after.max(after) };
             let last_seq =
                 first.checked_sub(1).map(|last| &self.steps[last].unit).filter(|last| last.branch == next.unit.branch);
             let gap = LogGap {
@@ -186,6 +249,7 @@ impl<'u> LogTrack<'u> {
                 last_seq: last_seq.map(|last| last.seq),
                 next_seq: Some(next.unit.seq),
                 missing,
+                unproven: !apart,
             };
             return Stretch { units: Vec::new(), reached: after, gap: Some(gap) };
         }
@@ -209,10 +273,12 @@ impl<'u> LogTrack<'u> {
 /// counts.
 fn gap_between(last: &Step<'_>, next: &Step<'_>) -> Option<LogGap> {
     let numbered = last.unit.branch != next.unit.branch || last.unit.seq.next() == Some(next.unit.seq);
-    if numbered && next.unit.span.after <= last.upto {
+    let fits = numbered && next.unit.span.after <= last.upto;
+    if fits && next.unit.goes_on_from(last.upto, last.unit.marks_at(last.upto).as_deref()) {
         return None;
     }
     Some(LogGap {
+        unproven: fits,
         node: next.unit.node,
         branch: next.unit.branch,
         last_seq: Some(last.unit.seq),

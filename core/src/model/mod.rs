@@ -11,6 +11,7 @@ pub mod join;
 pub mod lineage;
 pub mod log;
 pub mod lsn;
+pub mod mark;
 pub mod page;
 mod reach;
 pub mod retention;
@@ -25,6 +26,7 @@ pub use file::{FileEntry, FileKind, RelPath, Tablespace, TablespaceKind, Trackin
 pub use id::{BranchId, FileId, NodeId, PageNo, PieceNo, RepoId, SetId, SourceId, TablespaceId, Uuid};
 pub use log::{LogGap, LogUnit};
 pub use lsn::{Lsn, LsnSpan, Seq};
+pub use mark::{MarkedState, StateMark, UnitLinks};
 pub use page::{PageRun, PageSet};
 pub use set::{Consistency, Level, NodeRange, Scope, SetSummary};
 pub use target::{RecoveryTarget, Until};

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::branch::BranchHistory;
 use super::id::NodeId;
 use super::lineage;
-use super::log::{LogGap, LogTrack, LogUnit};
+use super::log::{LogGap, LogTrack, LogUnit, Timing};
 use super::lsn::Lsn;
+use super::mark::StateMark;
 use super::set::{Consistency, Scope, SetSummary};
 use super::time::Timestamp;
 
@@ -40,9 +41,25 @@ pub(super) struct Reach<'u> {
     pub(super) upto: Lsn,
     pub(super) logs: Vec<NodeLog<'u>>,
     /// Up to each moment every commit is done by the LSN beside it: the ends of units that are reached whole.
-    commits: Vec<(Timestamp, Lsn)>,
+    commits: Vec<Commits>,
     /// What stops the node that stops first, if it has more redo behind a gap.
     pub(super) gap: Option<LogGap>,
+}
+
+/// The end of a unit, and the moment by which all of it was committed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Commits {
+    pub(super) by: Timestamp,
+    pub(super) end: Lsn,
+    /// Whether no more is known of when they were committed.
+    late: bool,
+}
+
+impl Commits {
+    /// Whether a target at `time`, which lies at or before the end, lies where the state is not known.
+    fn hides(&self, time: Timestamp, exclusive: bool) -> bool {
+        self.late && (time < self.by || exclusive)
+    }
 }
 
 impl<'e, 'u> Evidence<'e, 'u> {
@@ -69,8 +86,8 @@ impl<'e, 'u> Evidence<'e, 'u> {
     pub(super) fn reach(&self, set: &SetSummary) -> Result<Reach<'u>, Option<LogGap>> {
         let mut reach = Reach { upto: Lsn(u64::MAX), logs: Vec::new(), commits: Vec::new(), gap: None };
         for node in self.nodes(set) {
-            let after = first_needed(set, node);
-            let (units, upto, gap) = self.node_reach(node, after);
+            let (after, marks) = first_needed(set, node);
+            let (units, upto, gap) = self.node_reach(node, after, marks);
             if upto < reach.upto {
                 (reach.upto, reach.gap) = (upto, gap);
             }
@@ -89,15 +106,17 @@ impl<'e, 'u> Evidence<'e, 'u> {
 
     /// How far the redo of one node is complete behind `set`, and what is missing there if more follows.
     pub(super) fn complete(&self, set: &SetSummary, node: NodeId) -> (Lsn, Option<LogGap>) {
-        let (_, upto, gap) = self.node_reach(node, first_needed(set, node));
+        let (after, marks) = first_needed(set, node);
+        let (_, upto, gap) = self.node_reach(node, after, marks);
         (upto, gap)
     }
 
     /// The last commit of a unit that lies in the history and before `upto` as a whole.
-    fn commit(&self, unit: &LogUnit, upto: Lsn) -> Option<(Timestamp, Lsn)> {
+    fn commit(&self, unit: &LogUnit, upto: Lsn) -> Option<Commits> {
         let end = unit.span.upto;
         let whole = end <= upto && lineage::contains(self.history, unit.branch, end);
-        unit.last_commit.filter(|_| whole).map(|time| (time, end))
+        let late = unit.timing == Some(Timing::Late);
+        unit.last_commit.filter(|_| whole).map(|by| Commits { by, end, late })
     }
 
     /// The nodes whose redo matters to `set` and what comes after it.
@@ -109,17 +128,29 @@ impl<'e, 'u> Evidence<'e, 'u> {
         own.chain(writing).chain(later.map(|range| range.node)).collect()
     }
 
-    /// The units of `node` behind `after`, and how far its redo is complete.
-    fn node_reach(&self, node: NodeId, after: Lsn) -> (Vec<&'u LogUnit>, Lsn, Option<LogGap>) {
+    /// The units of `node` behind the state at `after` that has `marks`, and how far its redo is complete.
+    fn node_reach(
+        &self,
+        node: NodeId,
+        after: Lsn,
+        mut marks: Option<Vec<StateMark>>,
+    ) -> (Vec<&'u LogUnit>, Lsn, Option<LogGap>) {
         let (mut units, mut upto, mut gap) = (Vec::new(), after, None);
         loop {
             let before = upto;
             if let Some(track) = self.tracks.get(&node) {
-                let stretch = track.from(upto);
-                units.extend(stretch.units);
+                let stretch = track.from_state(upto, marks.as_deref());
                 (upto, gap) = (stretch.reached, stretch.gap);
+                if let Some(last) = stretch.units.last() {
+                    marks = last.marks_at(upto);
+                }
+                units.extend(stretch.units);
             }
-            upto = self.idle_until(node, upto);
+            let idle = self.idle_until(node, upto);
+            if idle > upto {
+                // Only engines with several nodes get here, and those number their log themselves.
+                (upto, marks) = (idle, None);
+            }
             if upto == before {
                 return (units, upto, gap);
             }
@@ -138,24 +169,37 @@ impl<'e, 'u> Evidence<'e, 'u> {
     }
 }
 
-/// Where the redo of `node` must begin that is not in the set itself.
-fn first_needed(set: &SetSummary, node: NodeId) -> Lsn {
+/// Where the redo of `node` must begin that is not in the set itself, and the marks of the state there.
+fn first_needed(set: &SetSummary, node: NodeId) -> (Lsn, Option<Vec<StateMark>>) {
     let range = set.nodes.iter().find(|range| range.node == node);
     match (set.consistency, range) {
-        (Consistency::WithoutLog, Some(range)) => range.begin_lsn,
-        _ => set.bak_end_lsn,
+        (Consistency::WithoutLog, Some(range)) if range.begin_lsn != set.bak_end_lsn => (range.begin_lsn, None),
+        _ => (set.bak_end_lsn, set.marks.clone()),
     }
 }
 
 impl<'u> Reach<'u> {
     /// The last moment that is surely reached: that of the last commit.
     pub(super) fn last_commit(&self) -> Option<Timestamp> {
-        self.commits.iter().map(|(time, _)| *time).max()
+        self.commits.iter().map(|unit| unit.by).max()
     }
 
-    /// An LSN by which every commit up to `time` is surely done; `None` when the redo may end before `time`.
-    pub(super) fn done_by(&self, time: Timestamp) -> Option<Lsn> {
-        self.commits.iter().filter(|(last, _)| *last >= time).map(|(_, end)| *end).min()
+    /// An LSN by which every commit up to `time` is surely done; `None` when the redo may end before `time`, or when
+    /// it is not known which commits those are.
+    pub(super) fn done_by(&self, time: Timestamp, exclusive: bool) -> Option<Lsn> {
+        self.deciding(time).filter(|unit| !unit.hides(time, exclusive)).map(|unit| unit.end)
+    }
+
+    /// The unit in which it is not known what was committed by `time`, if that is why `time` is no target, and the
+    /// last one before it.
+    pub(super) fn unknown_at(&self, time: Timestamp, exclusive: bool) -> Option<(Option<Commits>, Commits)> {
+        let hiding = self.deciding(time).filter(|unit| unit.hides(time, exclusive))?;
+        Some((self.commits.iter().filter(|unit| unit.end < hiding.end).max_by_key(|unit| unit.end).copied(), hiding))
+    }
+
+    /// The first unit all of which is surely committed by some moment at or behind `time`.
+    fn deciding(&self, time: Timestamp) -> Option<Commits> {
+        self.commits.iter().filter(|unit| unit.by >= time).min_by_key(|unit| unit.end).copied()
     }
 
     /// The same, cut off behind `lsn`: of each node the units that begin before it.

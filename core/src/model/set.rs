@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use super::branch::BranchHistory;
 use super::id::{NodeId, SetId, SourceId};
 use super::lsn::{Lsn, LsnSpan, Seq};
+use super::mark::StateMark;
 use super::time::Timestamp;
 
 /// How much of the source a set holds, compared with other sets.
@@ -193,6 +194,9 @@ pub struct SetSummary {
     /// Whether the source said that pages were damaged.
     #[n(15)]
     pub bad_pages: u64,
+    /// Marks of the state at `bak_end_lsn`, for engines whose LSNs alone do not prove what they stand for.
+    #[n(16)]
+    pub marks: Option<Vec<StateMark>>,
 }
 
 impl SetSummary {

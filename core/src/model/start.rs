@@ -9,6 +9,7 @@ use super::id::{BranchId, SetId, SourceId};
 use super::lineage::{self, Branches};
 use super::log::{LogGap, LogUnit};
 use super::lsn::Lsn;
+use super::mark::{StateMark, meet};
 pub use super::reach::NodeLog;
 use super::reach::{Evidence, Reach};
 use super::set::{Scope, SetSummary};
@@ -87,6 +88,10 @@ pub enum Why {
     InGap,
     /// The set left out its redo, which is not archived.
     NoLog,
+    /// Transactions were committed around the target while nobody captured redo: it is not known which of them before.
+    TimeUnknown,
+    /// Two states have that LSN, numbered by observers that did not know of each other.
+    Ambiguous,
 }
 
 /// A target that cannot be reached, and what can be reached instead.
@@ -123,6 +128,11 @@ impl fmt::Display for Unreachable {
             Why::TooLate => f.write_str("the log ends before it"),
             Why::InGap => f.write_str("log is missing before it"),
             Why::NoLog => f.write_str("the set was taken without its log, which is not archived"),
+            Why::TimeUnknown => f.write_str(
+                "transactions were committed around it while no redo was captured, and it is not known which of them \
+                 before it",
+            ),
+            Why::Ambiguous => f.write_str("two different states have that LSN; name the set to start from"),
         }?;
         self.gap.map_or(Ok(()), |gap| write!(f, "; {gap}"))
     }
@@ -211,6 +221,9 @@ pub fn choose_start<'u>(
     let Some((set, reach)) = best(&evidence, request.target, &may_start) else {
         return Err(Box::new(explain(&evidence, request.target, &may_start)));
     };
+    if named.is_none() && is_ambiguous(&evidence, request.target, set, &reach, units) {
+        return Err(fail(Some(history.current), Why::Ambiguous));
+    }
     let chain = index.chain(set).map_err(|error| fail(Some(history.current), Why::Chain(error)))?;
     let chain = chain.iter().map(|set| set.id).collect();
     Ok(Start { set, chain, reaches: reach.upto, gap: reach.gap, logs: reach.logs, history })
@@ -298,7 +311,7 @@ fn attempt<'u>(reach: Reach<'u>, target: &RecoveryTarget, set: &SetSummary) -> O
     let stop = match target.until {
         Until::SetEnd => set.bak_end_lsn,
         Until::Lsn(lsn) => lsn,
-        Until::Time(time) => reach.done_by(time)?,
+        Until::Time(time) => reach.done_by(time, target.exclusive)?,
         _ => {
             let farthest = reach.upto;
             return Some(reach.cut(farthest));
@@ -312,6 +325,48 @@ fn attempt<'u>(reach: Reach<'u>, target: &RecoveryTarget, set: &SetSummary) -> O
     Some(reach)
 }
 
+/// Whether the target is an LSN that was given to another state as well as to the one that would be recovered.
+fn is_ambiguous(
+    evidence: &Evidence<'_, '_>,
+    target: &RecoveryTarget,
+    start: SetId,
+    reach: &Reach<'_>,
+    units: &[LogUnit],
+) -> bool {
+    let Until::Lsn(lsn) = target.until else { return false };
+    let sets = evidence.sets.iter().filter(|set| set.bak_end_lsn == lsn);
+    let of_sets: Vec<_> = sets.filter_map(|set| Some((set.id, set.marks.clone()?))).collect();
+    let in_history = |unit: &&LogUnit| lineage::contains(evidence.history, unit.branch, lsn);
+    let of_units = units.iter().filter(in_history).map(|unit| unit.marks_around(lsn));
+    let mut ours: Vec<StateMark> =
+        of_sets.iter().filter(|(id, _)| *id == start).flat_map(|(_, marks)| marks.clone()).collect();
+    ours.extend(reach.logs.iter().flat_map(|log| &log.units).flat_map(|unit| unit.marks_around(lsn)));
+    let mut others: Vec<Vec<StateMark>> = of_sets.iter().map(|(_, marks)| marks.clone()).chain(of_units).collect();
+    others.retain(|marks| !marks.is_empty());
+    // What shares a mark with the state, or with something that does, is the state.
+    while !ours.is_empty()
+        && let Some(at) = others.iter().position(|marks| meet(marks, &ours))
+    {
+        ours.extend(others.swap_remove(at));
+    }
+    !ours.is_empty() && !others.is_empty()
+}
+
+/// What is around a moment at which the state is not known.
+fn unknown_time(
+    evidence: &Evidence<'_, '_>,
+    target: &RecoveryTarget,
+    may_start: &dyn Fn(&SetSummary) -> bool,
+) -> Option<Unreachable> {
+    let Until::Time(time) = target.until else { return None };
+    let starts = evidence.sets.iter().filter(|set| precedes(set, target) && may_start(set));
+    let reaches = starts.filter_map(|set| evidence.reach(set).ok());
+    let (before, hiding) = reaches.filter_map(|reach| reach.unknown_at(time, target.exclusive)).next_back()?;
+    let state = |unit: super::reach::Commits| Nearest { lsn: unit.end, time: Some(unit.by) };
+    let made = failure(target, Some(evidence.history.current), Why::TimeUnknown);
+    Some(Unreachable { before: before.map(state), after: Some(state(hiding)), ..made })
+}
+
 fn failure(target: &RecoveryTarget, branch: Option<BranchId>, why: Why) -> Unreachable {
     Unreachable { target: target.clone(), branch, why, before: None, after: None, gap: None }
 }
@@ -322,6 +377,9 @@ fn explain(
     target: &RecoveryTarget,
     may_start: &dyn Fn(&SetSummary) -> bool,
 ) -> Unreachable {
+    if let Some(unknown) = unknown_time(evidence, target, may_start) {
+        return unknown;
+    }
     let made = |why| failure(target, Some(evidence.history.current), why);
     let windows = window::along(evidence, may_start);
     if windows.is_empty() {

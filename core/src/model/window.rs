@@ -9,7 +9,8 @@ use super::id::{BranchId, SetId, SourceId};
 use super::lineage::Branches;
 use super::log::{LogGap, LogUnit};
 use super::lsn::Lsn;
-use super::reach::Evidence;
+use super::mark::meet;
+use super::reach::{Evidence, Reach};
 use super::set::{Scope, SetSummary};
 use super::time::Timestamp;
 
@@ -33,7 +34,8 @@ pub struct Window {
     pub gap: Option<LogGap>,
 }
 
-/// The windows of `source`, branch by branch, ascending; no two of a branch overlap.
+/// The windows of `source`, branch by branch, ascending. No two of a branch overlap, except where observers that did not
+/// know of each other gave one number to different states: those are windows of their own.
 ///
 /// Starting points are database sets without damaged pages whose chain is whole. `sets` may be of several sources, and
 /// those of scope log tell of branches that no other set is on; `units` must be those of this source, from wherever
@@ -76,19 +78,41 @@ pub(super) fn along(evidence: &Evidence<'_, '_>, may_start: impl Fn(&SetSummary)
     let mut starts: Vec<&SetSummary> = evidence.sets.iter().copied().filter(|set| may_start(set)).collect();
     starts.sort_by_key(|set| nearness(set));
     let mut windows: Vec<Window> = Vec::new();
+    let mut inside: Option<Joint<'_, '_>> = None;
     for set in starts {
-        let Some(next) = from_set(evidence, set) else { continue };
+        let Ok(reach) = evidence.reach(set) else { continue };
+        let units: Vec<&LogUnit> = reach.logs.iter().flat_map(|log| log.units.iter().copied()).collect();
+        let next = from_set(evidence, set, reach);
         match windows.last_mut() {
-            Some(last) if next.from <= last.to => last.join(next),
+            Some(last) if next.from <= last.to && inside.as_ref().is_none_or(|joint| joint.holds(set)) => {
+                last.join(next)
+            }
             _ => windows.push(next),
         }
+        inside = Some(Joint { set, units });
     }
     windows
 }
 
-fn from_set(evidence: &Evidence<'_, '_>, set: &SetSummary) -> Option<Window> {
-    let reach = evidence.reach(set).ok()?;
-    Some(Window {
+/// The set that was found last to be in a window, and the redo behind it.
+struct Joint<'e, 'u> {
+    set: &'e SetSummary,
+    units: Vec<&'u LogUnit>,
+}
+
+impl Joint<'_, '_> {
+    /// Whether the state of `other`, whose LSN is in the stretch, is one that this set can be brought to. Without marks
+    /// the LSN says so.
+    fn holds(&self, other: &SetSummary) -> bool {
+        let (Some(marks), Some(own)) = (&other.marks, &self.set.marks) else { return true };
+        let lsn = other.bak_end_lsn;
+        let here = lsn == self.set.bak_end_lsn && meet(own, marks);
+        here || self.units.iter().any(|unit| unit.links.is_none() || meet(&unit.marks_around(lsn), marks))
+    }
+}
+
+fn from_set(evidence: &Evidence<'_, '_>, set: &SetSummary, reach: Reach<'_>) -> Window {
+    Window {
         branch: evidence.history.current,
         from: set.bak_end_lsn,
         to: reach.upto,
@@ -96,7 +120,7 @@ fn from_set(evidence: &Evidence<'_, '_>, set: &SetSummary) -> Option<Window> {
         to_time: reach.last_commit().filter(|last| *last >= set.ended),
         sets: vec![set.id],
         gap: reach.gap,
-    })
+    }
 }
 
 impl Window {

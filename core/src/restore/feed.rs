@@ -127,5 +127,6 @@ fn begins(entry: &IndexEntry, unit: &LogUnit) -> bool {
 }
 
 fn same(have: &LogUnit, wanted: &LogUnit) -> bool {
-    (have.node, have.branch, have.seq, have.span) == (wanted.node, wanted.branch, wanted.seq, wanted.span)
+    let numbers = |unit: &LogUnit| (unit.node, unit.branch, unit.seq, unit.span);
+    numbers(have) == numbers(wanted) && have.links == wanted.links
 }

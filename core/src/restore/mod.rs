@@ -127,6 +127,7 @@ fn run(
         new_branch: new_branch(plan)?,
         source: plan.start.source,
         highest: plan.highest,
+        marks: plan.start.marks.as_deref(),
     };
     let recovered = engine.recover(&recovery, &mut feed).doing(|| "recovering to the target".into())?;
     around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));

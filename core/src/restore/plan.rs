@@ -115,7 +115,8 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     let (files, tablespaces) = (wanted_files(meta, request)?, meta.tablespaces.clone());
     let log = if request.tablespace.is_some() { Vec::new() } else { log_in_order(&catalog, meta, request, archived)? };
     let mut plan = RestorePlan {
-        start: meta.summary.clone(),
+        // As the catalog has it, whose LSN is that of the redo.
+        start: catalog.get(start.set).map_or_else(|| meta.summary.clone(), |record| record.summary.clone()),
         history: start.history,
         branches: catalog.of_source(source).map(|record| record.summary.branch.current).collect(),
         highest: catalog.highest(source),
@@ -169,7 +170,8 @@ fn log_in_order(
         units.extend(archived.into_iter().filter(|unit| !held.contains(&(unit.node, unit.branch, unit.span))));
     }
     units.sort_by_key(|unit| (unit.span.after, unit.node, unit.span.upto));
-    let key = |unit: &LogUnit| (unit.node, unit.branch, unit.seq, unit.span.after, unit.span.upto);
+    let last = |unit: &LogUnit| unit.links.as_ref().and_then(|links| links.states.last().map(|state| state.mark));
+    let key = |unit: &LogUnit| (unit.node, unit.branch, unit.seq, unit.span.after, unit.span.upto, last(unit));
     let mut holders: BTreeMap<_, SetId> = catalog.units().map(|(set, unit)| (key(unit), set)).collect();
     holders.extend(meta.log.iter().map(|unit| (key(unit), meta.summary.id)));
     let found = units.into_iter().map(|unit| match holders.get(&key(&unit)) {

@@ -37,6 +37,7 @@ fn with_log_sets(world: &World) -> Vec<SetSummary> {
             began: unit.first_commit.unwrap(),
             ended: unit.last_commit.unwrap(),
             bad_pages: 0,
+            marks: None,
         }
     };
     world.sets.iter().cloned().chain(world.units.iter().enumerate().map(log_set)).collect()

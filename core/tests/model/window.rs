@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use setpiece_core::model::join::{Place, joins};
-use setpiece_core::model::log::{LogTrack, continuous};
-use setpiece_core::model::start::{Start, StartRequest, Unreachable, Why, choose_start};
+use setpiece_core::model::log::{LogTrack, Timing, continuous};
+use setpiece_core::model::start::{Nearest, Start, StartRequest, Unreachable, Why, choose_start};
 use setpiece_core::model::window::windows;
 use setpiece_core::model::{
-    BranchHistory, BranchId, Consistency, LogUnit, Lsn, LsnSpan, NodeId, RecoveryTarget, Scope, Seq, SetId, SetSummary,
-    Timestamp, Until,
+    BranchHistory, BranchId, Consistency, LogUnit, Lsn, LsnSpan, MarkedState, NodeId, RecoveryTarget, Scope, Seq,
+    SetId, SetSummary, StateMark, Timestamp, UnitLinks, Until,
 };
 
 use crate::world::{NODES, SOURCE, World, id, steps};
@@ -271,6 +271,8 @@ fn unit(seq: u64, after: u64, upto: u64) -> LogUnit {
         len: 1,
         changes: None,
         name: None,
+        links: None,
+        timing: None,
     }
 }
 
@@ -366,4 +368,78 @@ fn commits_behind_the_fork_prove_nothing() {
     let at = |branch| ask(&world, &target(Until::Time(Timestamp(500)), branch, false), &Scope::Database, None).unwrap();
     assert_eq!(at(BranchId(1)).reaches, Lsn(20));
     assert_eq!(at(BranchId(2)).reaches, Lsn(30));
+}
+
+/// A unit that goes on from a state with mark `after` and leads to states with marks equal to their LSNs.
+fn linked(seq: u64, (after, upto): (u64, u64), from: &[u64]) -> LogUnit {
+    let from = from.iter().copied().map(StateMark).collect();
+    let states = (after + 1..=upto).map(|lsn| MarkedState { lsn: Lsn(lsn), mark: StateMark(lsn) }).collect();
+    LogUnit { links: Some(UnitLinks { from, states }), ..unit(seq, after, upto) }
+}
+
+fn with_marks(marks: &[u64]) -> World {
+    let mut world = one_set();
+    world.sets[0].marks = Some(marks.iter().copied().map(StateMark).collect());
+    world
+}
+
+/// LSNs that fit prove nothing where both sides have marks: redo of one line was laid over a set of another.
+#[test]
+fn redo_that_shares_no_mark_with_a_state_does_not_go_on_from_it() {
+    let reached = |marks: &[u64], units: &[LogUnit]| {
+        let mut world = with_marks(marks);
+        world.units = units.to_vec();
+        let found = windows(SOURCE, &world.sets, &|set| world.usable(set), &world.units);
+        (found[0].to.0, found[0].gap.map(|gap| gap.unproven))
+    };
+    let row = [linked(1, (10, 20), &[10, 77]), linked(2, (20, 30), &[20])];
+    assert_eq!(reached(&[10], &row), (30, None));
+    assert_eq!(reached(&[77, 5], &row), (30, None), "one mark of several is enough");
+    assert_eq!(reached(&[11], &row), (10, Some(true)));
+    assert_eq!(reached(&[], &row), (10, Some(true)), "a state that nothing can be proven of");
+    assert_eq!(reached(&[10], &[row[0].clone(), linked(2, (20, 30), &[21])]), (20, Some(true)));
+    assert_eq!(reached(&[10], &[row[0].clone(), unit(2, 20, 30)]), (30, None), "without marks the numbers count");
+    assert_eq!(reached(&[10], &[linked(1, (5, 20), &[5])]), (20, None), "in the middle of a unit");
+    assert_eq!(reached(&[99], &[linked(1, (5, 20), &[5])]), (10, Some(true)), "another state with that number");
+    assert!(row[1].follows(&row[0]).is_ok());
+    let gap = linked(2, (20, 30), &[21]).follows(&row[0]).unwrap_err();
+    assert_eq!(
+        gap.to_string(),
+        "redo of node 0 on branch 1 cannot be proven to go on from LSN 20, between units 1 and 2"
+    );
+}
+
+#[test]
+fn an_lsn_that_two_states_have_is_no_target_until_a_set_is_named() {
+    let mut world = with_marks(&[10]);
+    world.units = vec![linked(1, (10, 20), &[10])];
+    let mut other = SetSummary { id: id(1), marks: Some(vec![StateMark(999)]), ..world.sets[0].clone() };
+    other.bak_end_lsn = Lsn(15);
+    other.nodes.iter_mut().for_each(|range| range.end_lsn = Lsn(15));
+    world.sets.push(other);
+    let at = |lsn| target(Until::Lsn(Lsn(lsn)), BranchId(1), false);
+    assert_eq!(ask(&world, &at(15), &Scope::Database, None).unwrap_err().why, Why::Ambiguous);
+    assert_eq!(ask(&world, &at(15), &Scope::Database, Some(id(0))).unwrap().set, id(0));
+    assert_eq!(ask(&world, &at(15), &Scope::Database, Some(id(1))).unwrap().set, id(1));
+    assert_eq!(ask(&world, &at(16), &Scope::Database, None).unwrap().set, id(0));
+    world.sets[1].marks = Some(vec![StateMark(15)]);
+    assert_eq!(ask(&world, &at(15), &Scope::Database, None).unwrap().set, id(1));
+}
+
+#[test]
+fn moments_inside_of_late_units_are_unknown() {
+    let mut world = one_set();
+    let late = |unit: LogUnit| LogUnit { timing: Some(Timing::Late), ..unit };
+    world.units = vec![unit(1, 10, 20), late(unit(2, 20, 30)), unit(3, 30, 40)];
+    let at = |time, exclusive| {
+        let target = target(Until::Time(Timestamp(time)), BranchId(1), exclusive);
+        ask(&world, &target, &Scope::Database, None).map(|start| start.reaches.0).map_err(|error| error.why)
+    };
+    assert_eq!(at(200, false), Ok(20));
+    assert_eq!((at(201, false), at(299, false)), (Err(Why::TimeUnknown), Err(Why::TimeUnknown)));
+    assert_eq!((at(300, false), at(300, true), at(301, true)), (Ok(30), Err(Why::TimeUnknown), Ok(40)));
+    let unknown = target(Until::Time(Timestamp(250)), BranchId(1), false);
+    let error = ask(&world, &unknown, &Scope::Database, None).unwrap_err();
+    let near = |nearest: Option<Nearest>| nearest.map(|near| near.lsn.0);
+    assert_eq!((near(error.before), near(error.after)), (Some(20), Some(30)));
 }

@@ -145,6 +145,8 @@ impl World {
             len: 100,
             changes: None,
             name: None,
+            links: None,
+            timing: None,
         };
         if arrives {
             self.units.push(unit);
@@ -185,6 +187,7 @@ impl World {
             began: Timestamp(self.now - 3),
             ended: Timestamp(self.now + 3),
             bad_pages: u64::from(choice == 77),
+            marks: None,
         };
         self.sets.push(set);
     }

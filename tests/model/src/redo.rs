@@ -231,6 +231,8 @@ impl Package {
             len,
             changes: tell_changes.then(|| file_changes(&self.transactions)),
             name: Some(format!("b{}-n{}-{:08}", self.branch, self.node, self.seq.0)),
+            links: None,
+            timing: None,
         }
     }
 }

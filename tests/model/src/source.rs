@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minicbor::{Decode, Encode};
 use setpiece_core::model::{
     BranchHistory, BranchId, FileEntry, FileId, FileKind, LogUnit, Lsn, NodeId, NodeRange, PageSet, Scope, Seq,
-    Tablespace, TablespaceId, TablespaceKind,
+    StateMark, Tablespace, TablespaceId, TablespaceKind,
 };
 use setpiece_core::source::{
     BackupRun, BeginRequest, CapturedPoint, ChangeMap, EndInfo, IncrementRule, LogStream, NamedPosition, NodePosition,
@@ -292,7 +292,7 @@ impl BackupRun for Run {
     }
 
     /// From the redo on disk. No page on disk has a change whose redo is not, so the map is complete for what is read.
-    fn change_map(&self, since: Lsn) -> Result<ChangeMap> {
+    fn change_map(&self, since: Lsn, _marks: Option<&[StateMark]>) -> Result<ChangeMap> {
         let engine = self.engine()?;
         let known = match engine.config.change_map {
             ChangeMapMode::Complete => Lsn(0),
@@ -327,6 +327,7 @@ impl BackupRun for Run {
         let info = EndInfo {
             bak_end_lsn: newest,
             needs_log: !closed,
+            marks: None,
             cookie: Cookie { branch: self.branch.current, last }.encode()?,
             parameters: parameters(&engine),
             nodes: nodes.clone(),

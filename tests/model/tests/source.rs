@@ -119,7 +119,7 @@ fn change_maps_are_complete() {
 
         let source = model.source();
         let run = source.begin(&request(&Scope::Database)).unwrap();
-        let ChangeMap::Complete(map) = run.change_map(since).unwrap() else { panic!("must be complete") };
+        let ChangeMap::Complete(map) = run.change_map(since, None).unwrap() else { panic!("must be complete") };
         covers(&map, &old, &new);
 
         let mut units: BTreeMap<_, FileChanges> = BTreeMap::new();
@@ -141,7 +141,7 @@ fn unknown_changes_are_said() {
     let unknown = |since| {
         let source = model.source();
         let run = source.begin(&request(&Scope::Database)).unwrap();
-        matches!(run.change_map(since).unwrap(), ChangeMap::Unknown(_))
+        matches!(run.change_map(since, None).unwrap(), ChangeMap::Unknown(_))
     };
     assert!(!unknown(Lsn(10)));
     model.configure(|config| config.change_map = ChangeMapMode::Since(50));
@@ -171,7 +171,7 @@ fn lost_redo_is_never_hidden() {
     assert!(model.lose_redo(NodeId(0), lost));
     run.end().unwrap();
     assert_eq!(run.log(&mut |_, _| Ok(())).unwrap_err().kind(), ErrorKind::Source);
-    assert!(matches!(run.change_map(begin.lsn).unwrap(), ChangeMap::Unknown(_)));
+    assert!(matches!(run.change_map(begin.lsn, None).unwrap(), ChangeMap::Unknown(_)));
     let (units, _) = capture(&model, None);
     let units: Vec<LogUnit> = units.into_iter().map(|(unit, _)| unit).collect();
     let (_, gap) = continuous(&units, NodeId(0), Lsn(0), |_| Some(Lsn(u64::MAX)));

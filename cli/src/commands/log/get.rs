@@ -167,6 +167,8 @@ mod tests {
             len: 1,
             changes: None,
             name: None,
+            links: None,
+            timing: None,
         }
     }
 

@@ -77,7 +77,7 @@ pub fn backup_onto(
     let mut run = source.begin(&BeginRequest { scope, level, without_log: false, cookie: None })?;
     let files = run.files().to_vec();
     let map = match choice {
-        Choice::Named(since) => match run.change_map(since)? {
+        Choice::Named(since) => match run.change_map(since, None)? {
             ChangeMap::Complete(map) => Some(map),
             ChangeMap::Unknown(_) => None,
         },
@@ -194,6 +194,7 @@ impl<'a> Ask<'a> {
             new_branch: self.new_branch,
             source: self.backup.source,
             highest: self.highest,
+            marks: None,
         };
         let mut redo = self.redo;
         redo.sort_by_key(|(unit, _)| (unit.span.after, unit.span.upto));
