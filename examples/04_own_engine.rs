@@ -175,6 +175,7 @@ impl BackupRun for Run {
             needs_log: false,
             cookie: Vec::new(),
             parameters: vec![("counters_per_page".into(), PER_PAGE.to_string())],
+            carried: Vec::new(),
         })
     }
 
@@ -192,7 +193,7 @@ impl Recovery for CountersRecovery {
     }
 
     fn recover(&self, request: &RecoverRequest<'_>, _log: &mut dyn LogFeed) -> Result<Recovered> {
-        Ok(Recovered { lsn: request.consistent_from, time: None, branch: request.new_branch })
+        Ok(Recovered { lsn: request.consistent_from, time: None, branch: Some(request.new_branch) })
     }
 
     fn inspect(&self, _file: &FileEntry, _page: u64, bytes: &[u8]) -> PageState {

@@ -152,6 +152,7 @@ impl BackupRun for Run<'_> {
             needs_log: false,
             cookie: Vec::new(),
             parameters: Vec::new(),
+            carried: Vec::new(),
         })
     }
 
@@ -169,7 +170,7 @@ impl Recovery for NoLog {
     }
 
     fn recover(&self, request: &RecoverRequest<'_>, _log: &mut dyn LogFeed) -> Result<Recovered> {
-        Ok(Recovered { lsn: request.consistent_from, time: None, branch: request.new_branch })
+        Ok(Recovered { lsn: request.consistent_from, time: None, branch: Some(request.new_branch) })
     }
 
     fn inspect(&self, _file: &FileEntry, _page: u64, bytes: &[u8]) -> PageState {

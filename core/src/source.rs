@@ -7,7 +7,8 @@
 //! Core knows no engine. What an engine wants to find again in a later backup (where its log stood, how it numbers
 //! things) goes into opaque bytes, the *cookie*, which are stored in the metadata and handed back.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Result;
@@ -168,7 +169,13 @@ pub struct EndInfo {
     pub cookie: Vec<u8>,
     /// Parameters the database was made with, and its settings: name and value.
     pub parameters: Vec<(String, String)>,
+    /// Small files that are known at the end only, such as PostgreSQL's backup label. They are stored in the metadata
+    /// and restored behind everything else.
+    pub carried: Vec<CarriedFile>,
 }
+
+/// A small file that goes with a set, whole.
+pub use crate::format::KeyFileCopy as CarriedFile;
 
 impl EndInfo {
     /// The consistency of the set that ends like this.
@@ -297,6 +304,11 @@ pub struct RecoverRequest<'a> {
     pub new_branch: BranchId,
     /// The source that the database was.
     pub source: SourceId,
+    /// The tablespaces that lay outside of the source's directory, each with the directory it will be in once the
+    /// restore is published.
+    pub tablespaces: &'a [(Tablespace, PathBuf)],
+    /// Every branch of the source on record. Another new branch must not take one of their numbers.
+    pub branches: &'a BTreeSet<BranchId>,
     /// The largest LSN on record for this source on any branch; LSNs of the new branch should be larger.
     pub highest: Lsn,
 }
@@ -308,8 +320,8 @@ pub struct Recovered {
     pub lsn: Lsn,
     /// The moment of the last transaction that is in it, if known.
     pub time: Option<Timestamp>,
-    /// The branch the database goes on as.
-    pub branch: BranchId,
+    /// The branch the database goes on as; `None` when the engine chooses it when the database is opened.
+    pub branch: Option<BranchId>,
 }
 
 /// Redo for a recovery, unit by unit, ascending within each node.

@@ -162,6 +162,7 @@ impl BackupRun for Run {
             needs_log: false,
             cookie: self.cookie.encode(),
             parameters,
+            carried: Vec::new(),
         })
     }
 

@@ -70,6 +70,8 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
     std::fs::create_dir_all(to).unwrap();
     std::fs::copy(&base.path, base.files[0].path.below(to)).unwrap();
     let request = RecoverRequest {
+        tablespaces: &[],
+        branches: &std::collections::BTreeSet::new(),
         directory: to,
         files: &base.files,
         from: &base.nodes,

@@ -111,7 +111,8 @@ struct TotalsDocument {
 struct RecoveredDocument {
     lsn: u64,
     time: Option<Time>,
-    branch: u64,
+    /// `null` when the engine chooses it when it is opened.
+    branch: Option<u64>,
 }
 
 pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
@@ -178,14 +179,18 @@ fn restored(report: RestoreReport, to: PathBuf, took: Duration) -> Result<Answer
     let recovered = report.recovered.map(|done| RecoveredDocument {
         lsn: done.lsn.0,
         time: done.time.map(Text),
-        branch: done.branch.0,
+        branch: done.branch.map(|branch| branch.0),
     });
     let mut text = format!("restored {} into {}\n", report.start.source_name, to.display());
     text += &format!("  beginning with set {}\n", report.start.name);
     text += &totals_in_words(&report.totals);
     if let Some(done) = &recovered {
         let time = done.time.as_ref().map_or_else(String::new, |time| format!(" ({})", time.0));
-        text += &format!("  recovered to LSN {}{time}; goes on as branch {}\n", done.lsn, done.branch);
+        let branch = done.branch.map_or_else(
+            || "goes on as a new branch when it is opened".to_owned(),
+            |branch| format!("goes on as branch {branch}"),
+        );
+        text += &format!("  recovered to LSN {}{time}; {branch}\n", done.lsn);
     }
     text += &format!("  {}\n", text::seconds(took));
     let document = Document {

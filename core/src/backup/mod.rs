@@ -227,7 +227,7 @@ impl Job<'_> {
             pieces,
             log,
             parameters: parameters(&self.inputs.info, end.parameters),
-            key_files: self.options.key_files.clone(),
+            key_files: self.options.key_files.iter().cloned().chain(end.carried).collect(),
             cookie: end.cookie,
             decisions: plan.decisions.clone(),
             bad_pages: bad.into_iter().map(Into::into).collect(),

@@ -25,7 +25,7 @@ pub use plan::{RestorePlan, Share, Totals, plan};
 pub use request::RestoreRequest;
 
 use feed::Feed;
-use target::Workplace;
+use target::{Places, Workplace};
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -91,6 +91,7 @@ fn run(
     around.step("recover")?;
     let mut feed = Feed::new(repository, &plan.log, around.cancel);
     let target = bounded(&request.target, plan);
+    let tablespaces = workplace.tablespaces(&plan.tablespaces, &Places { map: &request.map })?;
     let recovery = RecoverRequest {
         directory: workplace.path(),
         files: &plan.files,
@@ -101,10 +102,16 @@ fn run(
         target: &target,
         new_branch: new_branch(plan)?,
         source: plan.start.source,
+        tablespaces: &tablespaces,
+        branches: &plan.branches,
         highest: plan.highest,
     };
     let recovered = engine.recover(&recovery, &mut feed).doing(|| "recovering to the target".into())?;
-    around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));
+    let goes_on = recovered.branch.map_or_else(
+        || "goes on as a new branch when it is opened".to_owned(),
+        |branch| format!("goes on as branch {branch}"),
+    );
+    around.decision(&format!("recovered to LSN {}; {goes_on}", recovered.lsn));
     Ok(Some(recovered))
 }
 

@@ -329,6 +329,7 @@ impl BackupRun for Run {
             needs_log: !closed,
             cookie: Cookie { branch: self.branch.current, last }.encode()?,
             parameters: parameters(&engine),
+            carried: Vec::new(),
             nodes: nodes.clone(),
         };
         drop(engine);
