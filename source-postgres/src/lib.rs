@@ -1,4 +1,24 @@
 //! PostgreSQL and its descendants as a source.
 //!
 //! The database is read by two roads: its files, which are copied page by page while the server runs, and SQL, which
-//! tells the server that a backup begins and ends.
+//! tells the server that a backup begins and ends. What changes meanwhile is put right by the redo that goes with the
+//! set; the server applies it when a restored cluster is started.
+
+mod client;
+mod control;
+mod dialect;
+mod directory;
+mod identity;
+mod page;
+mod recovery;
+mod run;
+mod segments;
+mod session;
+mod settings;
+mod source;
+mod tree;
+
+pub use dialect::Dialect;
+pub use directory::PostgresDirectory;
+pub use recovery::PostgresRecovery;
+pub use source::PostgresSource;

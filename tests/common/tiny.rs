@@ -192,7 +192,14 @@ impl BackupRun for Run<'_> {
         let lsn = Lsn(self.state.lsn);
         let node = NodeRange { node: NodeId(0), begin_lsn: lsn, begin_seq: None, end_lsn: lsn, end_seq: None };
         let parameters = vec![("page_size".into(), PAGE.to_string())];
-        Ok(EndInfo { nodes: vec![node], bak_end_lsn: lsn, needs_log: false, cookie: vec![1], parameters, carried: Vec::new() })
+        Ok(EndInfo {
+            nodes: vec![node],
+            bak_end_lsn: lsn,
+            needs_log: false,
+            cookie: vec![1],
+            parameters,
+            carried: Vec::new(),
+        })
     }
 
     fn log(&mut self, _sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {
