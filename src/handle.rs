@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use setpiece_core::backup::archive::Archived;
 use setpiece_core::backup::log::{StreamOptions, StreamReport};
 use setpiece_core::backup::{BackupOptions, BackupReport, Surroundings, new_repository_id};
 use setpiece_core::catalog::Catalog;
@@ -11,11 +12,12 @@ use setpiece_core::copy::CopyReport;
 use setpiece_core::events::{Observer, Silent};
 use setpiece_core::media::Medium;
 use setpiece_core::media::repository::Repository;
+use setpiece_core::model::SourceId;
 use setpiece_core::model::retention::Policy;
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
-use setpiece_core::source::{Recovery, Source};
+use setpiece_core::source::{CapturedUnit, Recovery, Source, SourceInfo};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
 use setpiece_core::{ErrorKind, Result};
@@ -182,6 +184,22 @@ impl Setpiece {
     /// As [`stream`](crate::backup::log::stream).
     pub fn log_stream(&self, source: &dyn Source, options: &StreamOptions) -> Result<StreamReport> {
         crate::backup::log::stream(&self.repository, source, options, self.around())
+    }
+
+    /// Stores one unit of redo that the engine hands over, such as a segment of PostgreSQL's log.
+    ///
+    /// # Errors
+    /// As [`archive`](crate::backup::archive::archive()).
+    pub fn log_push(&self, info: &SourceInfo, unit: &CapturedUnit, options: &StreamOptions) -> Result<Archived> {
+        crate::backup::archive::archive(&self.repository, info, unit, options, self.around())
+    }
+
+    /// Reads one unit of redo back by its name.
+    ///
+    /// # Errors
+    /// As [`fetch`](crate::backup::archive::fetch).
+    pub fn log_fetch(&self, source: SourceId, name: &str) -> Result<Vec<u8>> {
+        crate::backup::archive::fetch(&self.repository, source, name, self.around())
     }
 
     /// Says what a restore would read and write.

@@ -12,7 +12,7 @@ pub use setpiece_core::source::*;
 pub use setpiece_source_sqlite::{SqliteOptions, SqliteRecovery, SqliteSource, attached_sources};
 
 #[cfg(feature = "postgres")]
-pub use setpiece_source_postgres::{Dialect, PostgresDirectory, PostgresRecovery, PostgresSource};
+pub use setpiece_source_postgres::{Dialect, LogFile, LogHome, PostgresDirectory, PostgresRecovery, PostgresSource};
 
 use setpiece_core::Result;
 

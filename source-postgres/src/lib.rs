@@ -4,6 +4,7 @@
 //! tells the server that a backup begins and ends. What changes meanwhile is put right by the redo that goes with the
 //! set; the server applies it when a restored cluster is started.
 
+mod archive;
 mod client;
 mod control;
 mod dialect;
@@ -18,6 +19,7 @@ mod settings;
 mod source;
 mod tree;
 
+pub use archive::{LogFile, LogHome};
 pub use dialect::Dialect;
 pub use directory::PostgresDirectory;
 pub use recovery::PostgresRecovery;

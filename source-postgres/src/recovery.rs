@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
-use setpiece_core::model::{BranchHistory, FileEntry, Lsn, RecoveryTarget, Until};
+use setpiece_core::model::{BranchHistory, FileEntry, Lsn, Until};
 use setpiece_core::source::{LogFeed, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::{Error, ErrorKind, Result};
 
@@ -50,7 +50,9 @@ impl Recovery for PostgresRecovery {
         self.make_directories(directory, request.files)?;
         self.link_tablespaces(request)?;
         let wal = directory.join(self.0.name("wal"));
+        let mut redo_ends = Lsn(0);
         while let Some((unit, bytes)) = log.next()? {
+            redo_ends = redo_ends.max(unit.span.upto);
             let name = unit.name.as_deref().filter(|name| settings::is_plain_name(name)).ok_or_else(|| {
                 Error::damaged(format!("redo unit {} of branch {}", unit.seq, unit.branch), "it has no segment's name")
             })?;
@@ -63,7 +65,7 @@ impl Recovery for PostgresRecovery {
                 write_new(&wal.join(history_name(timeline)), text.as_bytes())?;
             }
         }
-        settings::write(directory, request)?;
+        settings::write(directory, request, redo_ends)?;
         Ok(Recovered { lsn: stops_at(request), time: None, branch: None })
     }
 
@@ -116,11 +118,6 @@ fn stops_at(request: &RecoverRequest<'_>) -> Lsn {
         Until::Lsn(lsn) => lsn.min(request.complete_upto),
         _ => request.complete_upto,
     }
-}
-
-/// Whether the server has to be told where to stop; at the end of the redo it stops by itself.
-pub(crate) fn stops_early(target: &RecoveryTarget, complete_upto: Lsn) -> bool {
-    !matches!(target.until, Until::Latest) && !matches!(target.until, Until::Lsn(lsn) if lsn >= complete_upto)
 }
 
 fn make_directory(path: &Path) -> Result<()> {

@@ -54,8 +54,14 @@ impl LogDirectory {
             let text = format!("has {} bytes instead of {}", bytes.len(), self.segment_size);
             return Err(Error::new(ErrorKind::Source, text).on(path.display().to_string()));
         }
+        let unit = self.whole_unit(timeline, number, &name, &bytes);
+        Ok((unit, bytes))
+    }
+
+    /// What is known of a segment that is whole.
+    pub(crate) fn whole_unit(&self, timeline: u32, number: Seq, name: &str, bytes: &[u8]) -> LogUnit {
         let size = u64::from(self.segment_size);
-        let unit = LogUnit {
+        LogUnit {
             node: NODE,
             branch: BranchId(u64::from(timeline)),
             seq: number,
@@ -64,9 +70,8 @@ impl LogDirectory {
             last_commit: None,
             len: bytes.len() as u64,
             changes: None,
-            name: Some(name),
-        };
-        Ok((unit, bytes))
+            name: Some(name.to_owned()),
+        }
     }
 
     /// The history of a timeline, from the file that the server made when it began.

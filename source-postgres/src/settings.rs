@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use setpiece_core::model::{Timestamp, Until};
+use setpiece_core::model::{Lsn, Timestamp, Until};
 use setpiece_core::source::RecoverRequest;
 use setpiece_core::{Error, Result};
-
-use crate::recovery::stops_early;
 
 /// The file that the server reads last, so that what it says counts.
 const FILE: &str = "postgresql.auto.conf";
@@ -15,13 +13,15 @@ const FILE: &str = "postgresql.auto.conf";
 const OURS: [&str; 4] = ["recovery_target", "restore_command", "recovery_end_command", "archive_cleanup_command"];
 
 /// Writes where recovery stops, and the file that makes the server recover.
-pub(crate) fn write(directory: &Path, request: &RecoverRequest<'_>) -> Result<()> {
+///
+/// `redo_ends` is the end of the redo that is at hand: a target there is none, the server stops by itself.
+pub(crate) fn write(directory: &Path, request: &RecoverRequest<'_>, redo_ends: Lsn) -> Result<()> {
     let path = directory.join(FILE);
     let failed = |error| Error::io(path.display().to_string(), error);
     let before = if path.exists() { fs::read_to_string(&path).map_err(failed)? } else { String::new() };
     let kept = before.lines().filter(|line| !OURS.iter().any(|name| line.trim_start().starts_with(name)));
     let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
-    for (name, value) in lines(request) {
+    for (name, value) in lines(request, redo_ends) {
         text += &format!("{name} = '{}'\n", value.replace('\'', "''"));
     }
     fs::write(&path, text).map_err(failed)?;
@@ -29,17 +29,16 @@ pub(crate) fn write(directory: &Path, request: &RecoverRequest<'_>) -> Result<()
     fs::write(&signal, "").map_err(|error| Error::io(signal.display().to_string(), error))
 }
 
-fn lines(request: &RecoverRequest<'_>) -> Vec<(&'static str, String)> {
+fn lines(request: &RecoverRequest<'_>, redo_ends: Lsn) -> Vec<(&'static str, String)> {
     let target = request.target;
     // All redo is in the log directory already; the server insists on a command to get more.
     let mut lines = vec![("restore_command", "false".to_owned())];
     lines.push(("recovery_target_timeline", request.branch.current.0.to_string()));
     lines.push(("recovery_target_action", "promote".into()));
-    if !stops_early(target, request.complete_upto) {
-        return lines;
-    }
     match &target.until {
         Until::SetEnd => lines.push(("recovery_target", "immediate".into())),
+        Until::Lsn(lsn) if *lsn >= redo_ends => return lines,
+        Until::Latest => return lines,
         Until::Lsn(lsn) => lines.push(("recovery_target_lsn", format!("{:X}/{:X}", lsn.0 >> 32, lsn.0 & 0xFFFF_FFFF))),
         Until::Time(time) => lines.push(("recovery_target_time", moment(*time))),
         Until::Name(name) => lines.push(("recovery_target_name", name.clone())),

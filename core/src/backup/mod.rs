@@ -7,6 +7,7 @@
 //! The metadata is written last: before that the set does not exist, whatever happens. What an error leaves behind is
 //! removed at once where that is possible, and is an orphan for `expire` where it isn't.
 
+pub mod archive;
 mod base;
 mod channel;
 mod filter;

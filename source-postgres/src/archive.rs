@@ -1,0 +1,145 @@
+//! Files that the server hands to its archive command, as units of redo: segments of the log and histories of timelines.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, Seq, SourceId};
+use setpiece_core::source::{CapturedUnit, SourceInfo};
+use setpiece_core::{Error, ErrorKind, Result};
+
+use crate::control::Control;
+use crate::dialect::Dialect;
+use crate::identity::source_id;
+use crate::segments::{LogDirectory, NODE, history};
+
+/// What an archive command was called for.
+#[derive(Clone, Debug)]
+pub enum LogFile {
+    /// Something to keep.
+    Keep(SourceInfo, Box<CapturedUnit>),
+    /// Something that a restore does not need, such as the note about a backup that another tool took.
+    Needless,
+}
+
+/// A cluster's data directory and what its archive and restore commands have to know of it.
+pub struct LogHome {
+    directory: PathBuf,
+    dialect: Dialect,
+    control: Control,
+}
+
+impl LogHome {
+    /// The cluster in a data directory; archive and restore commands are run in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let directory =
+            std::path::absolute(directory).map_err(|error| Error::io(directory.display().to_string(), error))?;
+        let dialect = Dialect::of_directory(&directory)?;
+        let (control, _) = Control::read(&directory, dialect)?;
+        Ok(LogHome { directory, dialect, control })
+    }
+
+    /// The source that the cluster is.
+    #[must_use]
+    pub fn source(&self) -> SourceId {
+        source_id(self.control.system_identifier)
+    }
+
+    /// Reads a file from the log directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Source`] when it is of another cluster, not whole, or not what its name says.
+    pub fn file(&self, path: &Path) -> Result<LogFile> {
+        let place = || path.display().to_string();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.ends_with(".backup") {
+            return Ok(LogFile::Needless);
+        }
+        let bytes = fs::read(path).map_err(|error| Error::io(place(), error))?;
+        let (unit, branch) = match name.strip_suffix(".history") {
+            Some(timeline) => history_unit(name, timeline, &bytes),
+            None => self.segment(name, &bytes),
+        }
+        .map_err(|error| error.on(place()))?;
+        Ok(LogFile::Keep(self.info()?, Box::new(CapturedUnit { unit, bytes, cookie: Vec::new(), branch })))
+    }
+
+    fn info(&self) -> Result<SourceInfo> {
+        let version = self.directory.join(self.dialect.version_file());
+        let version = fs::read_to_string(&version).map_err(|error| Error::io(version.display().to_string(), error))?;
+        let name = self.directory.file_name().map_or_else(|| "cluster".into(), |n| n.to_string_lossy().into_owned());
+        Ok(SourceInfo {
+            id: self.source(),
+            name,
+            engine: self.dialect.engine().into(),
+            version: version.trim().into(),
+            tablespace_scope: false,
+        })
+    }
+
+    fn segment(&self, name: &str, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
+        let log = LogDirectory {
+            path: self.directory.join(self.dialect.name("wal")),
+            segment_size: self.control.wal_segment_size,
+        };
+        let (timeline, number) = parse_segment(name, self.control.wal_segment_size).ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "is no file of a log directory")
+                .remedy("set archive_command to: setpiece log push --repo ... %p")
+        })?;
+        self.check_header(timeline, number, bytes)?;
+        let unit = log.whole_unit(timeline, number, name, bytes);
+        Ok((unit, log.history(timeline)?))
+    }
+
+    /// A segment begins with a header that says whose it is and where it belongs. Layout from `xlog_internal.h`.
+    fn check_header(&self, timeline: u32, number: Seq, bytes: &[u8]) -> Result<()> {
+        let size = u64::from(self.control.wal_segment_size);
+        if bytes.len() as u64 != size {
+            return Err(Error::new(ErrorKind::Source, format!("has {} bytes instead of {size}", bytes.len())));
+        }
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let long = |at| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        if long(24) != self.control.system_identifier {
+            return Err(Error::new(ErrorKind::Source, format!("belongs to the cluster {}", long(24)))
+                .remedy(format!("this is the cluster {}", self.control.system_identifier)));
+        }
+        if long(8) != number.0 * size || word(4) > timeline {
+            let text = format!("begins at LSN {} of timeline {}: it is not what its name says", long(8), word(4));
+            return Err(Error::new(ErrorKind::Source, text));
+        }
+        Ok(())
+    }
+}
+
+/// The history of a timeline is kept as a unit without redo, which no recovery asks for and the server can fetch.
+fn history_unit(name: &str, timeline: &str, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
+    let wrong = || Error::new(ErrorKind::Usage, "is no history of a timeline");
+    let timeline = u32::from_str_radix(timeline, 16).map_err(|_| wrong())?;
+    let history = history(timeline, std::str::from_utf8(bytes).map_err(|_| wrong())?)?;
+    let fork = history.points.last().map_or(Lsn(0), |point| point.fork);
+    let unit = LogUnit {
+        node: NODE,
+        branch: BranchId(u64::from(timeline)),
+        seq: Seq(0),
+        span: LsnSpan { after: fork, upto: fork },
+        first_commit: None,
+        last_commit: None,
+        len: bytes.len() as u64,
+        changes: None,
+        name: Some(name.into()),
+    };
+    Ok((unit, history))
+}
+
+/// Timeline and number of a segment's name.
+fn parse_segment(name: &str, segment_size: u32) -> Option<(u32, Seq)> {
+    if name.len() != 24 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let part = |at: usize| u32::from_str_radix(&name[at..at + 8], 16).ok();
+    let per_part = (1u64 << 32) / u64::from(segment_size);
+    let low = u64::from(part(16)?);
+    (low < per_part).then_some((part(0)?, Seq(u64::from(part(8)?) * per_part + low)))
+}
