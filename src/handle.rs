@@ -17,10 +17,10 @@ use setpiece_core::model::retention::Policy;
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
-use setpiece_core::source::{CapturedUnit, Recovery, Source, SourceInfo};
+use setpiece_core::source::{CapturedUnit, OpenRequest, Recovery, Source, SourceInfo};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
-use setpiece_core::{ErrorKind, Result};
+use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::{engines, media};
 
@@ -208,6 +208,19 @@ impl Setpiece {
     /// As [`plan`](crate::restore::plan()).
     pub fn plan(&self, request: &RestoreRequest) -> Result<RestorePlan> {
         crate::restore::plan(&self.repository, request, self.around())
+    }
+
+    /// Starts a restored database and waits until it is open to its users. `engine` is that of the set it came from.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for engines that are no servers; when the server does not start.
+    pub fn open_restored(&self, engine: &str, directory: &Path, how: &OpenRequest<'_>) -> Result<()> {
+        let recovery = self
+            .recoveries
+            .iter()
+            .find(|recovery| recovery.engine() == engine)
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("nothing here knows the engine {engine}")))?;
+        recovery.open(directory, how)
     }
 
     /// Restores and recovers into a directory that does not exist yet or is empty.

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::log::FileChanges;
 use crate::model::{
     BranchHistory, BranchId, Consistency, FileEntry, FileId, Level, LogUnit, Lsn, NodeId, NodeRange, RecoveryTarget,
-    Scope, Seq, SourceId, Tablespace, Timestamp,
+    Scope, Seq, SourceId, Tablespace, Timestamp, Until,
 };
 
 /// Who a source is. Two descriptions with the same `id` are the same database, on whatever branch.
@@ -313,6 +313,15 @@ pub struct RecoverRequest<'a> {
     pub highest: Lsn,
 }
 
+/// How a restored database is started.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenRequest<'a> {
+    /// Directories in which the engine's programs are looked for, before its usual ones.
+    pub programs: &'a [PathBuf],
+    /// How long the server may take to recover and open.
+    pub wait: Duration,
+}
+
 /// How a recovery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
@@ -345,6 +354,22 @@ pub trait Recovery: Send + Sync {
     /// # Errors
     /// When the log does not fit the files, or the target lies behind the end of the log.
     fn recover(&self, request: &RecoverRequest<'_>, log: &mut dyn LogFeed) -> Result<Recovered>;
+
+    /// Whether the engine can stop at a target of this kind.
+    fn stops_at(&self, until: &Until) -> bool {
+        !matches!(until, Until::Name(_) | Until::Transaction(_))
+    }
+
+    /// Starts the restored database and waits until it is open to its users. `directory` is where it was published.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for engines that are no servers; when the server does not start, with what it said.
+    fn open(&self, directory: &Path, how: &OpenRequest<'_>) -> Result<()> {
+        let _unused_by_most = how;
+        Err(Error::new(ErrorKind::Unsupported, format!("{} is no server that could be started", self.engine()))
+            .on(directory.display().to_string())
+            .remedy("open the restored database"))
+    }
 
     /// Judges a page of a stored file for `check --depth pages`, as [`BackupRun::inspect`] does for a live one.
     fn inspect(&self, file: &FileEntry, page: u64, bytes: &[u8]) -> PageState;

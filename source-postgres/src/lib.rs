@@ -10,6 +10,7 @@ mod control;
 mod dialect;
 mod directory;
 mod identity;
+mod open;
 mod page;
 mod recovery;
 mod run;

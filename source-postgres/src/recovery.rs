@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use setpiece_core::model::{BranchHistory, FileEntry, Lsn, Until};
-use setpiece_core::source::{LogFeed, PageState, RecoverRequest, Recovered, Recovery};
+use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::dialect::Dialect;
@@ -67,6 +67,14 @@ impl Recovery for PostgresRecovery {
         }
         settings::write(directory, request, redo_ends)?;
         Ok(Recovered { lsn: stops_at(request), time: None, branch: None })
+    }
+
+    fn stops_at(&self, _until: &Until) -> bool {
+        true
+    }
+
+    fn open(&self, directory: &Path, how: &OpenRequest<'_>) -> Result<()> {
+        crate::open::open(directory, self.0, how)
     }
 
     fn inspect(&self, file: &FileEntry, page: u64, bytes: &[u8]) -> PageState {

@@ -136,6 +136,11 @@ fn recovery_for<'r>(recoveries: &[&'r dyn Recovery], plan: &RestorePlan) -> Resu
         return Ok(None);
     }
     let found = recoveries.iter().find(|recovery| recovery.engine() == plan.start.engine).copied();
+    let unable = found.filter(|recovery| !recovery.stops_at(&plan.target.until));
+    if let Some(recovery) = unable {
+        let text = format!("{} has no named points and numbers no transactions", recovery.engine());
+        return Err(Error::new(ErrorKind::Usage, text).remedy("recover to an LSN or a moment"));
+    }
     let needless = plan.log.is_empty() && plan.start.consistency == Consistency::NoLogNeeded;
     if found.is_none() && !needless {
         return Err(Error::new(ErrorKind::Unsupported, format!("nothing here can recover {}", plan.start.engine))
