@@ -21,7 +21,9 @@ pub(crate) fn write(directory: &Path, request: &RecoverRequest<'_>, redo_ends: L
     let before = if path.exists() { fs::read_to_string(&path).map_err(failed)? } else { String::new() };
     let kept = before.lines().filter(|line| !OURS.iter().any(|name| line.trim_start().starts_with(name)));
     let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
-    for (name, value) in lines(request, redo_ends) {
+    // A set of a server that was shut down is consistent as it is: there is no redo in which to stop.
+    let at_rest = !directory.join("backup_label").exists();
+    for (name, value) in lines(request, redo_ends, at_rest) {
         text += &format!("{name} = '{}'\n", value.replace('\'', "''"));
     }
     fs::write(&path, text).map_err(failed)?;
@@ -29,13 +31,14 @@ pub(crate) fn write(directory: &Path, request: &RecoverRequest<'_>, redo_ends: L
     fs::write(&signal, "").map_err(|error| Error::io(signal.display().to_string(), error))
 }
 
-fn lines(request: &RecoverRequest<'_>, redo_ends: Lsn) -> Vec<(&'static str, String)> {
+fn lines(request: &RecoverRequest<'_>, redo_ends: Lsn, at_rest: bool) -> Vec<(&'static str, String)> {
     let target = request.target;
     // All redo is in the log directory already; the server insists on a command to get more.
     let mut lines = vec![("restore_command", "false".to_owned())];
     lines.push(("recovery_target_timeline", request.branch.current.0.to_string()));
     lines.push(("recovery_target_action", "promote".into()));
     match &target.until {
+        Until::SetEnd if at_rest => return lines,
         Until::SetEnd => lines.push(("recovery_target", "immediate".into())),
         Until::Lsn(lsn) if *lsn >= redo_ends => return lines,
         Until::Latest => return lines,

@@ -71,6 +71,8 @@ impl Cluster {
             open_way_to(&path);
             self.account.own(&path);
         }
+        // A tablespace within the data directory opened the way through it as well, which the server does not accept.
+        fs::set_permissions(&self.data, fs::Permissions::from_mode(0o700)).expect("the data directory is there");
     }
 
     /// Which version its server is.
