@@ -43,6 +43,14 @@ impl Dialect {
         })
     }
 
+    /// The port that a server of it listens on when nothing else is said.
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Dialect::Postgresql => 5432,
+            Dialect::Kingbase => 54321,
+        }
+    }
+
     pub(crate) fn control_file(self) -> String {
         format!("global/{}", self.name("control"))
     }

@@ -4,8 +4,10 @@
 //! tells the server that a backup begins and ends. What changes meanwhile is put right by the redo that goes with the
 //! set; the server applies it when a restored cluster is started.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod archive;
-mod client;
+pub mod client;
 mod control;
 mod dialect;
 mod directory;

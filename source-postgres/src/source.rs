@@ -32,8 +32,14 @@ impl PostgresSource {
     /// # Errors
     /// [`ErrorKind::Usage`] when the URI is none.
     pub fn open(uri: &str) -> Result<Self> {
-        let dialect = if uri.starts_with("kingbase:") { Dialect::Kingbase } else { Dialect::Postgresql };
-        Ok(PostgresSource { connect: ConnectInfo::parse(uri)?, dialect, facts: Mutex::default() })
+        Ok(PostgresSource::at(uri.parse()?))
+    }
+
+    /// The server that a connection leads to. Connects when something is asked of it.
+    #[must_use]
+    pub fn at(connect: ConnectInfo) -> Self {
+        let dialect = connect.dialect();
+        PostgresSource { connect, dialect, facts: Mutex::default() }
     }
 
     fn session(&self) -> Result<Session> {
