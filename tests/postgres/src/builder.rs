@@ -148,6 +148,7 @@ impl Builder {
             tcp: self.tcp,
             options: Vec::new(),
             server: None,
+            starts: 0,
             patience: Duration::from_secs(60),
         }
     }
