@@ -19,7 +19,7 @@ mod transactions;
 mod upkeep;
 mod world;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cluster::Cluster;
 use crate::lsn::Lsn;
@@ -28,8 +28,8 @@ use crate::session::Session;
 use rng::Rng;
 use world::World;
 
-/// What is run on connecting: to wait for ever is a fault too, and a tablespace without a place is allowed.
-const ON_CONNECT: [&str; 2] = ["SET lock_timeout = '60s'", "SET allow_in_place_tablespaces = on"];
+/// What is run on connecting: to wait for ever is a fault too.
+const ON_CONNECT: &str = "SET lock_timeout = '60s'";
 
 /// Where the workload makes tablespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,11 +143,11 @@ impl Workload {
     pub fn step(&mut self, cluster: &Cluster) -> Done {
         self.connect(cluster);
         self.taken += 1;
-        let step = self.next(cluster);
+        let step = self.next(|name| cluster.space_dir(name));
         for statement in &step.statements {
             self.execute(step.name, statement);
             if statement.starts_with("\\connect") {
-                ON_CONNECT.iter().for_each(|setting| drop(self.execute(step.name, setting)));
+                self.execute(step.name, ON_CONNECT);
             }
         }
         let lsn = self.execute(step.name, "SELECT pg_current_wal_lsn()");
@@ -170,10 +170,12 @@ impl Workload {
         self.connection = None;
     }
 
-    fn next(&mut self, cluster: &Cluster) -> Step {
+    /// The next step; `directory` makes one for a tablespace.
+    fn next(&mut self, directory: impl FnOnce(&str) -> PathBuf) -> Step {
         if self.tablespaces != Tablespaces::None && self.rng.chance(1) {
-            if let Some(step) = self.create_space(cluster) {
-                return step;
+            if let Some(name) = spaces::new_space(&mut self.world) {
+                let place = (self.tablespaces == Tablespaces::Elsewhere).then(|| directory(&name));
+                return spaces::create_space(&mut self.world, name, place.as_deref());
             }
         }
         loop {
@@ -184,12 +186,6 @@ impl Workload {
         }
     }
 
-    fn create_space(&mut self, cluster: &Cluster) -> Option<Step> {
-        let name = spaces::new_space(&mut self.world)?;
-        let place = (self.tablespaces == Tablespaces::Elsewhere).then(|| cluster.space_dir(&name));
-        spaces::create_space(&mut self.world, name, place.as_deref().map(Path::new))
-    }
-
     /// Connects, unless the connection is to this start of this server.
     fn connect(&mut self, cluster: &Cluster) {
         let server = (cluster.data_dir().to_owned(), cluster.starts());
@@ -198,9 +194,7 @@ impl Workload {
         }
         let session = Session::open(cluster, &self.world.here().name);
         self.connection = Some(Connection { session, server });
-        for setting in ON_CONNECT {
-            self.execute("connect", setting);
-        }
+        self.execute("connect", ON_CONNECT);
     }
 
     fn execute(&mut self, name: &str, statement: &str) -> String {
@@ -212,5 +206,35 @@ impl Workload {
     /// What is needed to come here again.
     fn place(&self, name: &str) -> String {
         format!("workload with seed {}, step {} ({name})", self.seed, self.taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Step, Tablespaces, Workload};
+
+    fn plan(seed: u64, steps: usize) -> Vec<Step> {
+        let mut life = Workload::new(seed).tablespaces(Tablespaces::InPlace);
+        (0..steps).map(|_| life.next(|_| unreachable!("the tablespaces are in place"))).collect()
+    }
+
+    #[test]
+    fn a_seed_says_it_all() {
+        assert_eq!(plan(5, 300), plan(5, 300));
+        assert_ne!(plan(5, 300), plan(6, 300));
+    }
+
+    /// No kind of step starves, whatever the others leave to do.
+    #[test]
+    fn every_kind_of_step_is_taken() {
+        let mut seen = BTreeMap::<&str, usize>::new();
+        for step in (0..4).flat_map(|seed| plan(seed, 2000)) {
+            *seen.entry(step.name).or_default() += 1;
+        }
+        let rare: Vec<_> = seen.iter().filter(|(_, count)| **count < 4).collect();
+        assert!(rare.is_empty(), "{rare:?}");
+        assert_eq!(seen.len(), 60, "{:?}", seen.keys());
     }
 }

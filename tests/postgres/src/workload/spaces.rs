@@ -4,17 +4,17 @@ use std::path::Path;
 
 use super::Step;
 use super::rng::Rng;
-use super::world::{Database, World};
+use super::world::{Database, PG_DEFAULT, World};
 
 const MAX_SPACES: usize = 3;
-const MAX_DATABASES: usize = 3;
+const MAX_DATABASES: usize = 4;
 
 /// A tablespace in a directory that is given, or in the data directory.
-pub(super) fn create_space(world: &mut World, name: String, place: Option<&Path>) -> Option<Step> {
+pub(super) fn create_space(world: &mut World, name: String, place: Option<&Path>) -> Step {
     let place = place.map(|path| path.display().to_string()).unwrap_or_default();
     let sql = format!("CREATE TABLESPACE {name} LOCATION '{place}'");
     world.spaces.push(name);
-    Step::one("create tablespace", sql)
+    Step { name: "create tablespace", statements: vec![sql] }
 }
 
 /// The name of a tablespace that is wanted.
@@ -23,9 +23,22 @@ pub(super) fn new_space(world: &mut World) -> Option<String> {
 }
 
 pub(super) fn drop_space(world: &mut World, rng: &mut Rng) -> Option<Step> {
-    let at = rng.index(world.spaces.len()).filter(|at| world.is_unused(&world.spaces[*at]))?;
-    let name = world.spaces.remove(at);
+    let unused: Vec<usize> = (0..world.spaces.len()).filter(|at| world.is_unused(&world.spaces[*at])).collect();
+    let name = world.spaces.remove(*rng.pick(&unused)?);
     Step::one("drop tablespace", format!("DROP TABLESPACE {name}"))
+}
+
+/// Moves all relations of this database out of a tablespace.
+pub(super) fn empty_space(world: &mut World, rng: &mut Rng) -> Option<Step> {
+    let space = rng.pick(&world.spaces)?.clone();
+    let here = world.here();
+    if here.space == space || here.tables.iter().any(|table| table.locked) {
+        return None;
+    }
+    let to = here.other_than_own(PG_DEFAULT);
+    here.spaces_mut().filter(|named| named.as_ref() == Some(&space)).for_each(|named| named.clone_from(&to));
+    let all = |kind: &str| format!("ALTER {kind} ALL IN TABLESPACE {space} SET TABLESPACE {PG_DEFAULT}");
+    Some(Step { name: "empty tablespace", statements: ["TABLE", "INDEX", "MATERIALIZED VIEW"].map(all).into() })
 }
 
 /// An empty database, logged page by page or copied file by file.
@@ -72,7 +85,8 @@ pub(super) fn drop_database(world: &mut World, rng: &mut Rng) -> Option<Step> {
 
 /// Not the first one, and not the one that is connected to.
 fn any_other_database(world: &World, rng: &mut Rng) -> Option<usize> {
-    rng.index(world.databases.len()).filter(|at| *at > 0 && world.is_idle(*at))
+    let others: Vec<usize> = (1..world.databases.len()).filter(|at| world.is_idle(*at)).collect();
+    rng.pick(&others).copied()
 }
 
 pub(super) fn connect(world: &mut World, rng: &mut Rng) -> Option<Step> {

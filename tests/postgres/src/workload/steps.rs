@@ -41,7 +41,7 @@ const WITHIN: [(u64, Make); 29] = [
 ];
 
 /// What stands alone.
-const ALONE: [(u64, Make); 30] = [
+const ALONE: [(u64, Make); 31] = [
     (6, others::create_schema),
     (3, others::drop_schema),
     (3, others::drop_sequence),
@@ -60,12 +60,13 @@ const ALONE: [(u64, Make); 30] = [
     (8, upkeep::switch_log),
     (8, upkeep::restore_point),
     (4, upkeep::message),
-    (3, spaces::drop_space),
+    (6, spaces::empty_space),
+    (8, spaces::drop_space),
     (6, spaces::create_database),
-    (3, spaces::copy_database),
-    (3, spaces::move_database),
-    (3, spaces::drop_database),
-    (12, spaces::connect),
+    (6, spaces::copy_database),
+    (5, spaces::move_database),
+    (5, spaces::drop_database),
+    (15, spaces::connect),
     (30, transactions::committed),
     (30, transactions::rolled_back),
     (20, transactions::partly_rolled_back),

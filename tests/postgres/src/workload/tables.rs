@@ -140,21 +140,24 @@ pub(super) fn rename(world: &mut World, rng: &mut Rng) -> Option<Step> {
 }
 
 pub(super) fn create_index(world: &mut World, rng: &mut Rng) -> Option<Step> {
-    index(world, rng, "")
+    index("create index", "", world, rng)
 }
 
 /// In several transactions, beside those who write.
 pub(super) fn create_index_concurrently(world: &mut World, rng: &mut Rng) -> Option<Step> {
-    if world.prepared.is_empty() { index(world, rng, "CONCURRENTLY ") } else { None }
+    if !world.prepared.is_empty() {
+        return None;
+    }
+    index("create index concurrently", "CONCURRENTLY ", world, rng)
 }
 
-fn index(world: &mut World, rng: &mut Rng, how: &str) -> Option<Step> {
+fn index(step: &'static str, how: &str, world: &mut World, rng: &mut Rng) -> Option<Step> {
     let (space, name) = (world.any_space(rng), world.name("i"));
     let known = world.here().other_than_own(&space);
     let table = world.any_table(rng, |table| table.indexes.len() < MAX_INDEXES)?;
     let (kind, ordered) = *rng.pick(&INDEXES)?;
     table.indexes.push(Index { name: name.clone(), space: known, ordered });
-    Step::one("create index", format!("CREATE INDEX {how}{name} ON {} USING {kind} TABLESPACE {space}", table.name))
+    Step::one(step, format!("CREATE INDEX {how}{name} ON {} USING {kind} TABLESPACE {space}", table.name))
 }
 
 pub(super) fn drop_index(world: &mut World, rng: &mut Rng) -> Option<Step> {

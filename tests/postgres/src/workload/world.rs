@@ -116,6 +116,16 @@ impl Database {
         tables.chain(indexes).chain(self.views.iter().filter_map(|view| view.space.as_ref()))
     }
 
+    /// Where each of its relations is.
+    pub(super) fn spaces_mut(&mut self) -> impl Iterator<Item = &mut Option<String>> {
+        let views = self.views.iter_mut().map(|view| &mut view.space);
+        let tables = self.tables.iter_mut().flat_map(|table| {
+            let indexes = table.indexes.iter_mut().map(|index| &mut index.space);
+            indexes.chain([&mut table.space])
+        });
+        tables.chain(views)
+    }
+
     /// The places of the tables that satisfy a condition.
     pub(super) fn tables_that(&self, condition: impl Fn(&Table) -> bool) -> Vec<usize> {
         (0..self.tables.len()).filter(|at| condition(&self.tables[*at])).collect()
