@@ -1,6 +1,8 @@
 //! A random life: valid on every version, survives a crash, and replays to the same pages.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
+use std::ops::Range;
+
 use setpiece_test_postgres::workload::{Tablespaces, Workload, run};
 use setpiece_test_postgres::{
     Cluster, MayDiffer, StopMode, Version, assert_same_pages, compare, damaged_pages, every_version,
@@ -8,9 +10,24 @@ use setpiece_test_postgres::{
 
 every_version!(a_life_goes_on_after_a_crash, a_standby_lives_the_same_life);
 
+/// The life that is lived; `SETPIECE_TEST_SEEDS=FROM..UPTO` chooses others, for long runs.
+fn seeds(usual: u64) -> Range<u64> {
+    let Ok(text) = std::env::var("SETPIECE_TEST_SEEDS") else { return usual..usual + 1 };
+    let (from, upto) = text.split_once("..").expect("SETPIECE_TEST_SEEDS=FROM..UPTO");
+    from.parse().unwrap()..upto.parse().unwrap()
+}
+
 fn a_life_goes_on_after_a_crash(version: Version) {
+    seeds(7).for_each(|seed| a_life_with_a_crash(version, seed));
+}
+
+fn a_standby_lives_the_same_life(version: Version) {
+    seeds(11).for_each(|seed| a_life_with_a_standby(version, seed));
+}
+
+fn a_life_with_a_crash(version: Version, seed: u64) {
     let mut cluster = Cluster::new(version).start();
-    let mut life = Workload::new(7);
+    let mut life = Workload::new(seed);
     let mut done = life.run(&cluster, 90);
     let logged = cluster.dump_logged();
     cluster.crash_and_recover();
@@ -28,9 +45,9 @@ fn a_life_goes_on_after_a_crash(version: Version) {
 }
 
 /// The log holds all of it, and what is masked in the comparison is really no more than hints.
-fn a_standby_lives_the_same_life(version: Version) {
+fn a_life_with_a_standby(version: Version, seed: u64) {
     let mut primary = Cluster::new(version).start();
-    let mut life = Workload::new(11).tablespaces(Tablespaces::InPlace);
+    let mut life = Workload::new(seed).tablespaces(Tablespaces::InPlace);
     life.run(&primary, 40);
     let mut standby = Cluster::standby_of(&primary);
     life.run(&primary, 120);

@@ -172,11 +172,10 @@ impl Workload {
 
     /// The next step; `directory` makes one for a tablespace.
     fn next(&mut self, directory: impl FnOnce(&str) -> PathBuf) -> Step {
-        if self.tablespaces != Tablespaces::None && self.rng.chance(1) {
-            if let Some(name) = spaces::new_space(&mut self.world) {
-                let place = (self.tablespaces == Tablespaces::Elsewhere).then(|| directory(&name));
-                return spaces::create_space(&mut self.world, name, place.as_deref());
-            }
+        let wanted = self.tablespaces != Tablespaces::None && self.rng.chance(1);
+        if let Some(name) = wanted.then(|| spaces::new_space(&mut self.world)).flatten() {
+            let place = (self.tablespaces == Tablespaces::Elsewhere).then(|| directory(&name));
+            return spaces::create_space(&mut self.world, name, place.as_deref());
         }
         loop {
             let make = steps::any(&mut self.rng);
