@@ -12,7 +12,8 @@ use crate::version::{Installation, Version};
 
 /// What every cluster has unless the test says otherwise: quick to start and to stop, no work of its own in the
 /// background, and all that backups need.
-const DEFAULTS: [(&str, &str); 16] = [
+const DEFAULTS: [(&str, &str); 17] = [
+    ("allow_in_place_tablespaces", "on"),
     ("autovacuum", "off"),
     // Files in the data directory go with it; those in /dev/shm stay when the server is killed.
     ("dynamic_shared_memory_type", "mmap"),
@@ -148,6 +149,7 @@ impl Builder {
             tcp: self.tcp,
             options: Vec::new(),
             server: None,
+            starts: 0,
             patience: Duration::from_secs(60),
         }
     }

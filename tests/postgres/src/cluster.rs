@@ -33,6 +33,7 @@ pub struct Cluster {
     pub(crate) tcp: bool,
     pub(crate) options: Vec<(String, String)>,
     pub(crate) server: Option<Child>,
+    pub(crate) starts: u64,
     pub(crate) patience: Duration,
 }
 
@@ -155,6 +156,7 @@ impl Cluster {
     /// When it runs already.
     pub fn launch(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
+        self.starts += 1;
         self.server = Some(spawn(self.server_command()).expect("setpriv starts"));
     }
 
@@ -252,6 +254,12 @@ impl Cluster {
     pub fn crash_and_recover(&mut self) {
         self.kill9();
         self.start();
+    }
+
+    /// How often its server was started.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.starts
     }
 
     /// The numbers of all processes of the server.

@@ -16,8 +16,8 @@ use crate::page::{Page, pages};
 pub struct MayDiffer {
     /// The maps of free space: the log does not keep them.
     pub free_space: bool,
-    /// What is said in a page without a word in the log: whether transactions ended, which entries are dead, and unused
-    /// room; the LSN and the checksum, which such changes may move.
+    /// What is written into a page without a word in the log: whether transactions ended, which entries are dead, how far
+    /// a sequence is, and what unused room holds; the LSN and the checksum, which such changes may move.
     pub hints: bool,
     /// Unlogged relations, but for their empty originals.
     pub unlogged: bool,

@@ -39,6 +39,7 @@ mod session;
 mod sql;
 mod standby;
 mod version;
+pub mod workload;
 
 pub use builder::Builder;
 pub use cluster::{Cluster, StopMode};

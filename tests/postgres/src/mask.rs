@@ -1,4 +1,4 @@
-//! What a server may change in a page without telling the log: hints, and bytes that mean nothing.
+//! What a server may change in a page without telling the log: hints, bytes that mean nothing, how far a sequence is.
 //!
 //! Two servers that replayed the same log have the same pages but for these. The facts are those of PostgreSQL's
 //! `bufpage.h`, `htup_details.h`, `nbtree.h`, `hash.h` and `gist.h`.
@@ -12,6 +12,12 @@ const PAGE_HINTS: u16 = 0b111;
 const NORMAL: u32 = 1;
 const XMIN_HINTS: u16 = 0x0300;
 const XMAX_HINTS: u16 = 0x0C00;
+/// Whether the number of a command is one of two; it means nothing after the transaction, and nor does the number.
+const COMBINED: u16 = 0x0020;
+/// What the special area of a sequence's page begins with.
+const SEQUENCE: u16 = 0x1717;
+/// Bytes before the values in a row without NULLs.
+const ROW_HEADER: usize = 24;
 /// The page numbers with which a special area of 16 bytes ends; that of a B-tree ends with a number below both.
 const HASH_PAGE: u16 = 0xFF80;
 const GIST_PAGE: u16 = 0xFF81;
@@ -34,6 +40,8 @@ pub(crate) fn mask_hints(page: &mut [u8]) {
     page[lower..upper].fill(0);
     match PAGE - special {
         0 => (HEADER..lower).step_by(4).for_each(|at| mask_tuple(page, at)),
+        // The log is told of many numbers of a sequence at once, before they are given out.
+        8 if u16_at(page, special) == SEQUENCE => page[(upper + ROW_HEADER).min(special)..special].fill(0),
         16 => mask_index(page, lower, special),
         _ => {}
     }
@@ -46,10 +54,10 @@ fn mask_tuple(page: &mut [u8], pointer: usize) {
     if state != NORMAL || len < 23 || at + len > PAGE {
         return;
     }
-    // Numbers of commands mean nothing after the transaction, and replay does not bring them back.
+    // Numbers of commands are not brought back by replay.
     page[at + 8..at + 12].fill(0);
     let is_frozen = u16_at(page, at + 20) & XMIN_HINTS == XMIN_HINTS;
-    clear(page, at + 20, if is_frozen { XMAX_HINTS } else { XMIN_HINTS | XMAX_HINTS });
+    clear(page, at + 20, COMBINED | XMAX_HINTS | if is_frozen { 0 } else { XMIN_HINTS });
     let end = (at + len).next_multiple_of(8).min(PAGE);
     page[at + len..end].fill(0);
 }
