@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(map_block(0, 8192), 0);
         assert_eq!(map_block(32671, 8192), 0);
         assert_eq!(map_block(32672, 8192), 1);
-        assert_eq!(map_block(u32::MAX, 8192), 131_456);
+        assert_eq!(map_block(u32::MAX, 8192), 131_457);
         assert_eq!(map_block(7, 0), 7, "no block size that is nonsense makes it fail");
     }
 }

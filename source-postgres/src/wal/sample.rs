@@ -138,7 +138,7 @@ impl Writer {
 
     fn header(&mut self, flags: u16, remaining: u32) {
         let address = self.lsn().0;
-        let first = address % SEGMENT == 0;
+        let first = address.is_multiple_of(SEGMENT);
         self.bytes.extend(self.version.magic().to_le_bytes());
         self.bytes.extend((flags | u16::from(first) << 1).to_le_bytes());
         self.bytes.extend(self.timeline.to_le_bytes());

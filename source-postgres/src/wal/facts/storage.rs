@@ -15,7 +15,12 @@ pub(super) fn storage<'r>(record: &Record<'r>, block_size: u32, each: &mut impl 
     match record.kind() {
         0x10 => {
             let made = relation(&mut take)?;
-            each(Fact::From(made.with(Fork::from_number(take.u32()?)?), 0));
+            let fork = Fork::from_number(take.u32()?)?;
+            each(Fact::From(made.with(fork), 0));
+            if fork == Fork::Main {
+                // What is loaded into a new table under `wal_level = minimal` has its map filled without a word.
+                each(Fact::From(made.with(Fork::VisibilityMap), 0));
+            }
         }
         0x20 => {
             let block = take.u32()?;
