@@ -11,6 +11,7 @@ use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::identity::source_id;
 use crate::segments::{LogDirectory, NODE, history};
+use crate::wal::SegmentName;
 
 /// What an archive command was called for.
 #[derive(Clone, Debug)]
@@ -80,36 +81,12 @@ impl LogHome {
     }
 
     fn segment(&self, name: &str, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
-        let log = LogDirectory {
-            path: self.directory.join(self.dialect.name("wal")),
-            segment_size: self.control.wal_segment_size,
-        };
-        let (timeline, number) = parse_segment(name, self.control.wal_segment_size).ok_or_else(|| {
+        let log = LogDirectory::of(&self.directory, self.dialect, &self.control);
+        let name = SegmentName::parse(name).ok_or_else(|| {
             Error::new(ErrorKind::Usage, "is no file of a log directory")
                 .remedy("set archive_command to: setpiece log push --repo ... %p")
         })?;
-        self.check_header(timeline, number, bytes)?;
-        let unit = log.whole_unit(timeline, number, name, bytes);
-        Ok((unit, log.history(timeline)?))
-    }
-
-    /// A segment begins with a header that says whose it is and where it belongs. Layout from `xlog_internal.h`.
-    fn check_header(&self, timeline: u32, number: Seq, bytes: &[u8]) -> Result<()> {
-        let size = u64::from(self.control.wal_segment_size);
-        if bytes.len() as u64 != size {
-            return Err(Error::new(ErrorKind::Source, format!("has {} bytes instead of {size}", bytes.len())));
-        }
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let long = |at| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-        if long(24) != self.control.system_identifier {
-            return Err(Error::new(ErrorKind::Source, format!("belongs to the cluster {}", long(24)))
-                .remedy(format!("this is the cluster {}", self.control.system_identifier)));
-        }
-        if long(8) != number.0 * size || word(4) > timeline {
-            let text = format!("begins at LSN {} of timeline {}: it is not what its name says", long(8), word(4));
-            return Err(Error::new(ErrorKind::Source, text));
-        }
-        Ok(())
+        Ok((log.whole_unit(name, bytes)?, log.history(name.timeline)?))
     }
 }
 
@@ -131,15 +108,4 @@ fn history_unit(name: &str, timeline: &str, bytes: &[u8]) -> Result<(LogUnit, Br
         name: Some(name.into()),
     };
     Ok((unit, history))
-}
-
-/// Timeline and number of a segment's name.
-fn parse_segment(name: &str, segment_size: u32) -> Option<(u32, Seq)> {
-    if name.len() != 24 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let part = |at: usize| u32::from_str_radix(&name[at..at + 8], 16).ok();
-    let per_part = (1u64 << 32) / u64::from(segment_size);
-    let low = u64::from(part(16)?);
-    (low < per_part).then_some((part(0)?, Seq(u64::from(part(8)?) * per_part + low)))
 }

@@ -89,8 +89,7 @@ impl Source for PostgresDirectory {
 
     fn begin(&self, _request: &BeginRequest<'_>) -> Result<Box<dyn BackupRun + '_>> {
         let control = self.at_rest()?;
-        let log =
-            LogDirectory { path: self.path.join(self.dialect.name("wal")), segment_size: control.wal_segment_size };
+        let log = LogDirectory::of(&self.path, self.dialect, &control);
         let tree = walk(&self.path, self.dialect, &control, &[])?;
         Ok(Box::new(Run {
             directory: self.path.clone(),

@@ -21,6 +21,7 @@ mod session;
 mod settings;
 mod source;
 mod tree;
+pub mod wal;
 
 pub use archive::{LogFile, LogHome};
 pub use dialect::Dialect;

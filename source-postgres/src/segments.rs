@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, NodeId, Seq};
 use setpiece_core::{Error, ErrorKind, Result};
+
+use crate::control::Control;
+use crate::dialect::Dialect;
+use crate::wal::{self, Changes, Commits, Gatherer, Reader, SegmentName, SegmentSize};
 
 /// The node of a cluster's only log stream.
 pub(crate) const NODE: NodeId = NodeId(0);
@@ -13,10 +17,22 @@ pub(crate) const NODE: NodeId = NodeId(0);
 /// The log directory of a cluster.
 pub(crate) struct LogDirectory {
     pub path: PathBuf,
+    pub system_identifier: u64,
     pub segment_size: u32,
+    pub block_size: u32,
 }
 
 impl LogDirectory {
+    /// That of a data directory.
+    pub(crate) fn of(directory: &Path, dialect: Dialect, control: &Control) -> Self {
+        LogDirectory {
+            path: directory.join(dialect.name("wal")),
+            system_identifier: control.system_identifier,
+            segment_size: control.wal_segment_size,
+            block_size: control.block_size,
+        }
+    }
+
     /// The number of the segment that holds the byte at `lsn`.
     pub(crate) fn number(&self, lsn: Lsn) -> Seq {
         Seq(lsn.0 / u64::from(self.segment_size))
@@ -42,36 +58,48 @@ impl LogDirectory {
     }
 
     fn unit(&self, timeline: u32, number: Seq) -> Result<(LogUnit, Vec<u8>)> {
-        let name = segment_name(timeline, number, self.segment_size);
-        let path = self.path.join(&name);
+        let name = SegmentName::new(timeline, number, self.size()?)
+            .ok_or_else(|| Error::new(ErrorKind::Source, format!("segment {number} is beyond all names")))?;
+        let path = self.path.join(name.to_string());
         let bytes = fs::read(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::new(ErrorKind::Source, "the server has removed redo that the set needs")
                 .on(path.display().to_string())
                 .remedy("raise wal_keep_size or allow a replication slot, then back up again"),
             _ => Error::io(path.display().to_string(), error),
         })?;
-        if bytes.len() != self.segment_size as usize {
-            let text = format!("has {} bytes instead of {}", bytes.len(), self.segment_size);
-            return Err(Error::new(ErrorKind::Source, text).on(path.display().to_string()));
-        }
-        let unit = self.whole_unit(timeline, number, &name, &bytes);
+        let unit = self.whole_unit(name, &bytes).map_err(|error| error.on(path.display().to_string()))?;
         Ok((unit, bytes))
     }
 
-    /// What is known of a segment that is whole.
-    pub(crate) fn whole_unit(&self, timeline: u32, number: Seq, name: &str, bytes: &[u8]) -> LogUnit {
-        let size = u64::from(self.segment_size);
-        LogUnit {
+    /// A segment that is whole, as a unit. A commit whose record begins in the segment before is told when that one is
+    /// still there.
+    pub(crate) fn whole_unit(&self, name: SegmentName, bytes: &[u8]) -> Result<LogUnit> {
+        let size = self.size()?;
+        if bytes.len() as u64 != size.bytes() {
+            let text = format!("has {} bytes instead of {}", bytes.len(), size.bytes());
+            return Err(Error::new(ErrorKind::Source, text));
+        }
+        wal::describe(bytes)?.check(name, self.system_identifier)?;
+        let (number, start) = (name.number(size)?, name.start(size)?);
+        let before = number.0.checked_sub(1).and_then(|before| SegmentName::new(name.timeline, Seq(before), size));
+        let before = before.and_then(|before| fs::read(self.path.join(before.to_string())).ok());
+        let commits = commits(before.as_deref(), start, bytes, self.block_size);
+        Ok(LogUnit {
             node: NODE,
-            branch: BranchId(u64::from(timeline)),
+            branch: BranchId(u64::from(name.timeline)),
             seq: number,
-            span: LsnSpan { after: Lsn(number.0 * size), upto: Lsn((number.0 + 1) * size) },
-            first_commit: None,
-            last_commit: None,
+            span: LsnSpan { after: start, upto: Lsn(start.0.saturating_add(size.bytes())) },
+            first_commit: commits.map(|commits| commits.first),
+            last_commit: commits.map(|commits| commits.last),
             len: bytes.len() as u64,
             changes: None,
-            name: Some(name.to_owned()),
-        }
+            name: Some(name.to_string()),
+        })
+    }
+
+    fn size(&self) -> Result<SegmentSize> {
+        SegmentSize::new(u64::from(self.segment_size))
+            .ok_or_else(|| Error::new(ErrorKind::Source, format!("no segment has {} bytes", self.segment_size)))
     }
 
     /// The history of a timeline, from the file that the server made when it began.
@@ -85,11 +113,23 @@ impl LogDirectory {
     }
 }
 
-/// `000000010000000000000003`: the timeline, and the segment's number in two parts, of which the lower counts the
-/// segments in 4 GiB.
-pub(crate) fn segment_name(timeline: u32, number: Seq, segment_size: u32) -> String {
-    let per_part = (1u64 << 32) / u64::from(segment_size);
-    format!("{timeline:08X}{:08X}{:08X}", number.0 / per_part, number.0 % per_part)
+/// The commits in a segment, as far as its records can be read: what cannot be read is for the server to say, which
+/// wrote it, when it recovers.
+fn commits(before: Option<&[u8]>, start: Lsn, bytes: &[u8], block_size: u32) -> Option<Commits> {
+    let with_before = before.and_then(|before| gather(&[before, bytes], start, block_size).ok());
+    with_before.or_else(|| gather(&[bytes], start, block_size).ok())?.commits()
+}
+
+fn gather(segments: &[&[u8]], after: Lsn, block_size: u32) -> Result<Changes> {
+    let mut reader = Reader::new();
+    let mut gatherer = Gatherer::new(after, block_size);
+    for segment in segments {
+        let mut records = reader.push(segment)?;
+        while let Some(record) = records.next_record()? {
+            gatherer.add(&record)?;
+        }
+    }
+    Ok(gatherer.finish(reader.position()))
 }
 
 pub(crate) fn history_name(timeline: u32) -> String {
@@ -126,13 +166,6 @@ pub(crate) fn history_text(history: &BranchHistory) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_count_segments_in_two_parts() {
-        assert_eq!(segment_name(1, Seq(3), 16 << 20), "000000010000000000000003");
-        assert_eq!(segment_name(10, Seq(257), 16 << 20), "0000000A0000000100000001");
-        assert_eq!(segment_name(1, Seq(5), 1 << 30), "000000010000000100000001");
-    }
 
     #[test]
     fn a_history_reads_back_as_it_was_written() {

@@ -8,6 +8,7 @@ use setpiece_core::{Error, ErrorKind, Result};
 use crate::client::{Client, ConnectInfo, Mode, Row};
 use crate::dialect::Dialect;
 use crate::tree::Place;
+use crate::wal::parse_lsn;
 
 /// The oldest server that is supported, as its own number.
 const OLDEST: u32 = 120_000;
@@ -181,9 +182,5 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
 
 /// An LSN as the server writes it: two hexadecimal numbers.
 pub(crate) fn lsn(text: &str) -> Result<Lsn> {
-    let parsed = text.split_once('/').and_then(|(high, low)| {
-        let part = |text| u32::from_str_radix(text, 16).ok().map(u64::from);
-        Some(Lsn(part(high)? << 32 | part(low)?))
-    });
-    parsed.ok_or_else(|| Error::new(ErrorKind::Source, format!("{text:?} is no LSN")))
+    parse_lsn(text).ok_or_else(|| Error::new(ErrorKind::Source, format!("{text:?} is no LSN")))
 }

@@ -100,8 +100,7 @@ impl Source for PostgresSource {
         let facts = self.facts()?;
         refuse_unfit(&facts)?;
         let (directory, control) = self.directory(&facts)?;
-        let log =
-            LogDirectory { path: directory.join(self.dialect.name("wal")), segment_size: control.wal_segment_size };
+        let log = LogDirectory::of(&directory, self.dialect, &control);
         let mut session = self.session()?;
         if let Err(error) = session.reserve_log() {
             tracing::warn!(%error, "the server keeps its log for the backup only as long as its settings say");
