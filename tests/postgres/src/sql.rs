@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -94,6 +95,12 @@ impl Cluster {
         let mut command = self.tool(account, name);
         command.args(arguments);
         output_of(&mut command)
+    }
+
+    /// A command that runs any program as the server's user; the program has to be where that user can reach it.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        self.account.command(program)
     }
 
     fn tool(&self, account: Account, name: &str) -> Command {
