@@ -147,6 +147,8 @@ fn a_test_that_is_killed_leaves_no_process() {
     let said = tempfile::NamedTempFile::new().unwrap();
     let mut other = Command::new(std::env::current_exe().unwrap());
     other.args(["--exact", "is_killed", "--ignored"]).env("SETPIECE_TEST_SAY_TO", said.path());
+    // What a user has set for libpq has no influence.
+    other.env("PGOPTIONS", "-c nonsense=1").env("PGSSLMODE", "nonsense").env("PGDATA", "/nowhere");
     let mut other = other.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     let (data, processes) = loop {
