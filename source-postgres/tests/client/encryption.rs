@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,7 +72,7 @@ fn openssl(arguments: &[&str]) {
 }
 
 /// A certificate that signs itself, as `name.crt` with `name.key`.
-fn authority(name: &PathBuf, subject: &str, key: &[&str]) {
+fn authority(name: &Path, subject: &str, key: &[&str]) {
     let (certificate, secret) = (name.with_extension("crt"), name.with_extension("key"));
     let paths = ["-keyout", secret.to_str().unwrap(), "-out", certificate.to_str().unwrap()];
     let subject = format!("/{subject}");
@@ -82,8 +82,8 @@ fn authority(name: &PathBuf, subject: &str, key: &[&str]) {
 }
 
 /// A certificate that `ca` signs, of X.509 version 3 if it has an extension, otherwise of version 1.
-fn signed(name: &PathBuf, ca: &PathBuf, subject: &str, extension: &str) {
-    let path = |of: &PathBuf, kind: &str| of.with_extension(kind).to_str().unwrap().to_owned();
+fn signed(name: &Path, ca: &Path, subject: &str, extension: &str) {
+    let path = |of: &Path, kind: &str| of.with_extension(kind).to_str().unwrap().to_owned();
     let (key, request, certificate) = (path(name, "key"), path(name, "csr"), path(name, "crt"));
     let subject = format!("/{subject}");
     let made = ["req", "-nodes", "-newkey", "rsa:2048", "-subj", &subject, "-keyout", &key, "-out", &request];
@@ -148,7 +148,7 @@ fn every_mode() {
 fn certificates_of_all_kinds() {
     let server = start();
     let mut admin = server.admin();
-    let mut use_certificate = |make: &dyn Fn(&PathBuf)| {
+    let mut use_certificate = |make: &dyn Fn(&Path)| {
         let files = tempfile::tempdir().unwrap();
         make(&files.path().join("server"));
         for name in ["server.crt", "server.key"] {
