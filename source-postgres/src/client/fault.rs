@@ -125,7 +125,8 @@ fn shortened(text: &str) -> String {
 
 /// The connection failed, or what came over it is not of the protocol. Only the first may be better another time.
 pub(super) fn lost(server: &str, error: io::Error) -> Error {
-    let strange = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    let of_system = error.raw_os_error().is_some();
+    let strange = !of_system && matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
     let (what, remedy) = match error.kind() {
         _ if strange => (
             format!("the server sent what is not of the protocol: {error}"),

@@ -71,7 +71,6 @@ impl Wire {
                 Ok(count) => self.inbox.extend_from_slice(self.chunk.get(..count).unwrap_or_default()),
                 Err(error) => match error.kind() {
                     io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => return Ok(None),
-                    io::ErrorKind::Interrupted => {}
                     _ => return Err(error),
                 },
             }

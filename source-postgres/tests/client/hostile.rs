@@ -338,6 +338,18 @@ fn those_who_only_start_up_are_passed_over() {
 }
 
 #[test]
+fn a_client_that_leaves_says_so() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let fake = Fake::start(1, move |_, stream| {
+        greet(stream);
+        tell.send(frame(stream)).unwrap();
+    });
+    drop(Client::connect(&fake.info("&sslmode=disable"), Mode::Sql).unwrap());
+    assert_eq!(told.recv().unwrap(), Some((b'X', Vec::new())));
+    fake.thread.join().unwrap();
+}
+
+#[test]
 fn answers_that_make_no_sense() {
     let description = message(b'T', b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
     let row = message(b'D', b"\0\x01\0\0\0\x01x");
