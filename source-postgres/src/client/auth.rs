@@ -11,7 +11,7 @@ use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
 use setpiece_core::{Error, ErrorKind, Result};
 
-use super::fault::protocol;
+use super::fault::{malformed, protocol};
 use super::session::Client;
 use super::wire::Incoming;
 
@@ -91,7 +91,7 @@ fn send_password(client: &mut Client, password: &[u8], deadline: Option<Instant>
 
 /// The dialogue of SCRAM-SHA-256 (RFC 7677). At its end both sides have proven that they know the password.
 fn scram(client: &mut Client, body: &AuthenticationSaslBody, password: &str, deadline: Option<Instant>) -> Result<()> {
-    let offered: Vec<&str> = body.mechanisms().collect().map_err(|error| client.fail(error))?;
+    let offered: Vec<&str> = body.mechanisms().collect().map_err(|error| client.fail(malformed(error)))?;
     let (mechanism, binding) = match client.stream().channel_binding() {
         Some(hash) if offered.contains(&SCRAM_SHA_256_PLUS) => {
             (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash))

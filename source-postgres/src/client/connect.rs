@@ -188,15 +188,15 @@ impl<'a> Plan<'a> {
     ) -> Result<Client, Failure> {
         let stream = Stream::open(endpoint, &encryption, deadline)?;
         // Another connection, to cancel what this one does, is to be as this one is.
-        let (clear, encryption) = match encryption {
+        let (in_vain, encryption) = match encryption {
             Encryption::Offered(tls) if stream.is_encrypted() => (false, Encryption::Always(tls)),
             Encryption::Offered(_) => (true, Encryption::Never),
             other => (false, other),
         };
         let mut client = Client::new(stream, endpoint.clone(), encryption);
         self.log_in(&mut client, account, deadline).map_err(|error| match Failure::from(error) {
-            // Encryption was offered and the server had none: in clear is what this try was.
-            Failure { error, next: Next::Encryption } if clear => Failure { error, next: Next::Nothing },
+            // The server has no encryption: to try in clear would be to try the same.
+            Failure { error, next: Next::Encryption } if in_vain => Failure { error, next: Next::Nothing },
             failure => failure,
         })?;
         Ok(client)

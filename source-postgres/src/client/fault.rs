@@ -48,7 +48,7 @@ impl ServerError {
     pub(super) fn read(mut fields: ErrorFields<'_>) -> io::Result<Self> {
         let mut error = ServerError::default();
         let mut untranslated = false;
-        while let Some(field) = fields.next()? {
+        while let Some(field) = fields.next().map_err(malformed)? {
             let text = shortened(&String::from_utf8_lossy(field.value_bytes()));
             match field.type_() {
                 b'V' => (error.severity, untranslated) = (text, true),
@@ -125,7 +125,8 @@ fn shortened(text: &str) -> String {
 
 /// The connection failed, or what came over it is not of the protocol. Only the first may be better another time.
 pub(super) fn lost(server: &str, error: io::Error) -> Error {
-    let strange = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    let of_system = error.raw_os_error().is_some();
+    let strange = !of_system && matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
     let (what, remedy) = match error.kind() {
         _ if strange => (
             format!("the server sent what is not of the protocol: {error}"),
@@ -141,6 +142,11 @@ pub(super) fn lost(server: &str, error: io::Error) -> Error {
         _ => (format!("the connection failed: {error}"), "see whether the server runs and can be reached"),
     };
     Error::new(ErrorKind::Source, what).on(server).remedy(remedy).retryable(!strange).because(error)
+}
+
+/// A message that cannot be taken apart, for whatever reason.
+pub(super) fn malformed(error: io::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// The server did something that the protocol does not allow at this point.

@@ -8,7 +8,7 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::{DataRowBody, RowDescriptionBody};
 use setpiece_core::{Error, ErrorKind, Result};
 
-use super::fault::protocol;
+use super::fault::{malformed, protocol};
 
 /// The memory that the rows of one result may take. Nothing that a backup asks for comes near.
 const LIMIT: usize = 512 * 1024 * 1024;
@@ -110,13 +110,14 @@ pub(super) struct Rows {
 impl Rows {
     /// A result without rows yet.
     pub(super) fn described(body: &RowDescriptionBody) -> io::Result<Self> {
-        let columns: Vec<String> = body.fields().map(|field| Ok(field.name().to_owned())).collect()?;
+        let columns: Vec<String> =
+            body.fields().map(|field| Ok(field.name().to_owned())).collect().map_err(malformed)?;
         Ok(Rows { columns: columns.into(), rows: Vec::new(), size: 0 })
     }
 
     /// Adds a row. It is copied, because the buffer that it lies in may be much larger.
     pub(super) fn push(&mut self, body: &DataRowBody) -> io::Result<()> {
-        let values: Box<[_]> = body.ranges().collect::<Vec<_>>()?.into();
+        let values: Box<[_]> = body.ranges().collect::<Vec<_>>().map_err(malformed)?.into();
         if values.len() != self.columns.len() {
             let what = format!("a row has {} values for {} columns", values.len(), self.columns.len());
             return Err(protocol(what));

@@ -35,6 +35,7 @@ pub struct Client {
     /// For messages.
     server: String,
     parameters: BTreeMap<String, String>,
+    parameters_size: usize,
     /// Number of the server's process, and the secret by which we may interrupt it.
     pub(super) key: Option<(i32, i32)>,
     patience: Option<Duration>,
@@ -51,6 +52,7 @@ impl Client {
             endpoint,
             encryption,
             parameters: BTreeMap::new(),
+            parameters_size: 0,
             key: None,
             patience: Some(PATIENCE),
             broken: None,
@@ -255,9 +257,13 @@ impl Client {
     }
 
     fn remember(&mut self, body: &ParameterStatusBody) -> io::Result<()> {
-        self.parameters.insert(body.name()?.to_owned(), body.value()?.to_owned());
-        let size: usize = self.parameters.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
-        if size > PARAMETERS_LIMIT {
+        let (name, value) = (body.name()?.to_owned(), body.value()?.to_owned());
+        let key = name.len() + 64;
+        self.parameters_size += key + value.len();
+        if let Some(old) = self.parameters.insert(name, value) {
+            self.parameters_size -= key + old.len();
+        }
+        if self.parameters_size > PARAMETERS_LIMIT {
             return Err(protocol("the server reports more parameters than any server has"));
         }
         Ok(())

@@ -15,6 +15,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 /// How long what was sent may stay unconfirmed, in milliseconds.
+#[cfg(target_os = "linux")]
 const UNCONFIRMED: u32 = 120_000;
 
 /// Where a server listens.
@@ -95,7 +96,7 @@ fn unix(path: &PathBuf, deadline: Option<Instant>) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new(path)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&socket, Timeout::Send, patience)?;
-    rustix::net::connect(&socket, &address)?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
     Ok(UnixStream::from(socket))
 }
 
@@ -108,37 +109,54 @@ fn remaining(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let patience = remaining(self.deadline)?;
-        match &mut self.kind {
-            Kind::Tcp(stream) => {
-                stream.set_read_timeout(patience)?;
-                stream.read(buffer)
+        let deadline = self.deadline;
+        uninterrupted(|| {
+            let patience = remaining(deadline)?;
+            match &mut self.kind {
+                Kind::Tcp(stream) => {
+                    stream.set_read_timeout(patience)?;
+                    stream.read(buffer)
+                }
+                Kind::Unix(stream) => {
+                    stream.set_read_timeout(patience)?;
+                    stream.read(buffer)
+                }
             }
-            Kind::Unix(stream) => {
-                stream.set_read_timeout(patience)?;
-                stream.read(buffer)
-            }
-        }
+        })
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let patience = remaining(self.deadline)?;
-        match &mut self.kind {
-            Kind::Tcp(stream) => {
-                stream.set_write_timeout(patience)?;
-                stream.write(buffer)
+        let deadline = self.deadline;
+        uninterrupted(|| {
+            let patience = remaining(deadline)?;
+            match &mut self.kind {
+                Kind::Tcp(stream) => {
+                    stream.set_write_timeout(patience)?;
+                    stream.write(buffer)
+                }
+                Kind::Unix(stream) => {
+                    stream.set_write_timeout(patience)?;
+                    stream.write(buffer)
+                }
             }
-            Kind::Unix(stream) => {
-                stream.set_write_timeout(patience)?;
-                stream.write(buffer)
-            }
-        }
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Tries again when a signal came in between. On a socket with a time limit the system never does that by itself, and
+/// TLS takes an interruption for the end.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 

@@ -96,3 +96,54 @@ impl ServerCertVerifier for Verifier {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    /// Signed by itself, for `db.example`, valid for ten years.
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBjzCCATagAwIBAgIUcABwyV2BmU/27JTBoyrbDDA+I+AwCgYIKoZIzj0EAwIw\n\
+        EjEQMA4GA1UEAwwHZXhhbXBsZTAeFw0yNjExMjIwNzUwMDdaFw0zNjExMTkwNzUw\n\
+        MDdaMBIxEDAOBgNVBAMMB2V4YW1wbGUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\n\
+        AAQh7LODvcQUFiyX64w8IUiVvt/RhHxoQRrLHDSh+wMkh7gwfC7tDIx3C/cAV1EX\n\
+        clp0Vn/KRGtNNW6r2ymoJ2pYo2owaDAdBgNVHQ4EFgQUllAvcFIIsw6LUsvn1KCa\n\
+        DV1lk6YwHwYDVR0jBBgwFoAUllAvcFIIsw6LUsvn1KCaDV1lk6YwDwYDVR0TAQH/\n\
+        BAUwAwEB/zAVBgNVHREEDjAMggpkYi5leGFtcGxlMAoGCCqGSM49BAMCA0cAMEQC\n\
+        IHF6PgQIp26WOMHrkQXO8a0HqVGu2DySpuLiX3x38XhJAiBbKXRH6+TQAQScm48j\n\
+        a00ileZYrLZsYaglTFUmR+lZOg==\n\
+        -----END CERTIFICATE-----";
+    const FROM: u64 = 1_795_333_807;
+    const UPTO: u64 = 2_110_693_807;
+
+    fn verify(host: &str, named: bool, trusted: bool, now: u64) -> Result<ServerCertVerified, Error> {
+        let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
+        let listed = if trusted { vec![certificate.clone()] } else { Vec::new() };
+        let roots = Some(Roots { store: RootCertStore::empty(), listed });
+        let algorithms = default_provider().signature_verification_algorithms;
+        let host = ServerName::try_from(host.to_owned()).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        Verifier { roots, named, algorithms }.verify_server_cert(&certificate, &[], &host, &[], now)
+    }
+
+    #[test]
+    fn a_certificate_that_is_trusted_itself_has_a_name_and_a_time() {
+        for now in [FROM, UPTO] {
+            verify("db.example", true, true, now).unwrap();
+        }
+        verify("other.example", false, true, FROM).unwrap();
+        let fault = |host, trusted, now| match verify(host, true, trusted, now) {
+            Err(Error::InvalidCertificate(fault)) => fault,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fault("db.example", true, FROM - 1), CertificateError::NotValidYet);
+        assert_eq!(fault("db.example", true, UPTO + 1), CertificateError::Expired);
+        assert!(matches!(fault("other.example", true, FROM), CertificateError::NotValidForNameContext { .. }));
+        fault("db.example", false, FROM);
+    }
+}

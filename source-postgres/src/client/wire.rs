@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::backend::{COPY_DATA_TAG, Header, Message};
 
-use super::fault::protocol;
+use super::fault::{malformed, protocol};
 use super::stream::Stream;
 
 /// The longest message that carries copied data, with room for what is around the largest piece that a server makes.
@@ -71,7 +71,6 @@ impl Wire {
                 Ok(count) => self.inbox.extend_from_slice(self.chunk.get(..count).unwrap_or_default()),
                 Err(error) => match error.kind() {
                     io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => return Ok(None),
-                    io::ErrorKind::Interrupted => {}
                     _ => return Err(error),
                 },
             }
@@ -97,7 +96,7 @@ impl Wire {
                 Incoming::CopyData(message.freeze())
             }
             COPY_BOTH_TAG => Incoming::CopyBoth,
-            _ => Incoming::Other(Message::parse(&mut message)?.ok_or_else(|| protocol("a message is not whole"))?),
+            _ => Incoming::Other(parse(&mut message)?),
         }))
     }
 
@@ -106,5 +105,71 @@ impl Wire {
             "a message `{}` of {len} bytes; at most {longest} are taken",
             self.last_tag().escape_default()
         ))
+    }
+}
+
+fn parse(message: &mut BytesMut) -> io::Result<Message> {
+    Message::parse(message).map_err(malformed)?.ok_or_else(|| protocol("a message is not whole"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::socket::{Endpoint, Socket};
+
+    fn pair() -> (Wire, impl Write) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp { host: "localhost".into(), address: listener.local_addr().unwrap() };
+        let wire = Wire::new(Stream::Plain(Socket::connect(&endpoint, None).unwrap()));
+        (wire, listener.accept().unwrap().0)
+    }
+
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_millis(20))
+    }
+
+    #[test]
+    fn a_message_that_arrives_in_pieces_is_put_together() {
+        let (mut wire, mut server) = pair();
+        let messages = b"d\0\0\0\x08dataW\0\0\0\x07\0\0\0Z\0\0\0\x05I";
+        let mut seen = String::new();
+        for byte in messages {
+            server.write_all(&[*byte]).unwrap();
+            match wire.receive(soon()).unwrap() {
+                None => {}
+                Some(Incoming::CopyData(bytes)) => seen.push_str(str::from_utf8(&bytes).unwrap()),
+                Some(Incoming::CopyBoth) => seen.push('W'),
+                Some(Incoming::Other(_)) => seen.push(wire.last_tag()),
+            }
+        }
+        assert_eq!(seen, "dataWZ");
+    }
+
+    #[test]
+    fn memory_grows_with_what_arrives() {
+        let (mut wire, mut server) = pair();
+        server.write_all(b"d\x40\0\0\x04").unwrap();
+        server.write_all(&[7; 100_000]).unwrap();
+        assert!(wire.receive(soon()).unwrap().is_none());
+        assert!(wire.inbox.len() > 50_000 && wire.inbox.capacity() < 1_000_000, "{}", wire.inbox.capacity());
+    }
+
+    #[test]
+    fn each_kind_has_its_limit() {
+        let cases: [(&[u8], bool); 5] = [
+            (b"d\x40\x00\x04\x00", true),
+            (b"d\x40\x00\x04\x01", false),
+            (b"D\x04\x00\x00\x00", true),
+            (b"D\x04\x00\x00\x01", false),
+            (b"D\x00\x00\x00\x03", false),
+        ];
+        for (header, fine) in cases {
+            let (mut wire, mut server) = pair();
+            server.write_all(header).unwrap();
+            assert_eq!(wire.receive(soon()).is_ok(), fine, "{header:x?}");
+        }
     }
 }

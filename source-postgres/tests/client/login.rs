@@ -82,7 +82,7 @@ fn passwords_from_a_file(server: &Server) {
     let path = file.display().to_string();
     let info = with(server.tcp("salted", ""), "passfile", &path);
     log_in(&info).unwrap();
-    let mut walsender = Client::connect(&info, Mode::PhysicalReplication).unwrap();
+    let mut walsender = Client::connect(&with(info.clone(), "dbname", "template1"), Mode::PhysicalReplication).unwrap();
     assert!(value(&mut walsender, "IDENTIFY_SYSTEM").parse::<u64>().is_ok());
     let error = Client::connect(&with(info.clone(), "dbname", "template1"), Mode::Sql).unwrap_err();
     assert!(error.to_string().contains("none is given"), "{error}");

@@ -162,8 +162,11 @@ fn unprivileged(program: &str) -> Command {
     command
 }
 
-/// The programs of the newest server that is installed.
+/// The programs of the server that `SETPIECE_TEST_POSTGRES` names, or else of the newest that is installed.
 fn binaries() -> PathBuf {
+    if let Some(named) = std::env::var_os("SETPIECE_TEST_POSTGRES") {
+        return named.into();
+    }
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut found: Vec<(u32, PathBuf)> = installed
         .filter_map(|entry| {

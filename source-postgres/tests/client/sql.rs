@@ -90,16 +90,18 @@ fn copies_out() {
     assert!(out.next().unwrap().is_none());
     assert_eq!(value(&mut out.finish().unwrap(), "SELECT 3"), "3");
 
-    let mut out = server.admin().copy_out("COPY (SELECT 1/(i - 3) FROM generate_series(1, 5) i) TO STDOUT").unwrap();
-    let error = loop {
-        match out.next() {
-            Ok(item) => assert!(item.is_some()),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(sqlstate(&error), Some("22012"));
-    assert!(out.next().is_err());
-    assert!(out.finish().is_err());
+    for command in ["COPY (SELECT 1/(i - 3) FROM generate_series(1, 5) i) TO STDOUT", "SELECT 1; SELECT 1/0"] {
+        let mut out = server.admin().copy_out(command).unwrap();
+        let error = loop {
+            match out.next() {
+                Ok(item) => assert!(item.is_some()),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(sqlstate(&error), Some("22012"));
+        assert!(out.next().is_err());
+        assert!(out.finish().is_err());
+    }
     let unread = server.admin().copy_out("COPY (SELECT 1) TO STDOUT").unwrap();
     assert_eq!(unread.finish().unwrap_err().kind(), ErrorKind::Usage);
 }
