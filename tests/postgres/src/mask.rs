@@ -1,7 +1,7 @@
 //! What a server may change in a page without telling the log: hints, bytes that mean nothing, how far a sequence is.
 //!
 //! Two servers that replayed the same log have the same pages but for these. The facts are those of PostgreSQL's
-//! `bufpage.h`, `htup_details.h`, `nbtree.h`, `hash.h` and `gist.h`.
+//! `bufpage.h`, `htup_details.h`, `nbtree.h`, `hash.h`, `gist.h` and `spgist_private.h`.
 
 use crate::page::PAGE;
 
@@ -21,6 +21,9 @@ const ROW_HEADER: usize = 24;
 /// The page numbers with which a special area of 16 bytes ends; that of a B-tree ends with a number below both.
 const HASH_PAGE: u16 = 0xFF80;
 const GIST_PAGE: u16 = 0xFF81;
+/// The page number with which a special area of 8 bytes ends, and the flag of the first page.
+const SPGIST_PAGE: u16 = 0xFF82;
+const SPGIST_META: u16 = 0x0001;
 
 /// Sets all of it to zero.
 pub(crate) fn mask_hints(page: &mut [u8]) {
@@ -42,6 +45,10 @@ pub(crate) fn mask_hints(page: &mut [u8]) {
         0 => (HEADER..lower).step_by(4).for_each(|at| mask_tuple(page, at)),
         // The log is told of many numbers of a sequence at once, before they are given out.
         8 if u16_at(page, special) == SEQUENCE => page[(upper + ROW_HEADER).min(special)..special].fill(0),
+        8 if u16_at(page, special + 6) == SPGIST_PAGE && u16_at(page, special) & SPGIST_META != 0 => {
+            // Which pages had room lately, and how much.
+            page[28..92].fill(0);
+        }
         16 => mask_index(page, lower, special),
         _ => {}
     }
