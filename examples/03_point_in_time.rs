@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     request.target = RecoveryTarget { until: Until::Time(moment), ..RecoveryTarget::default() };
     let report = setpiece.restore(&request, &dir.path().join("before"))?;
     if let Some(recovered) = &report.recovered {
-        println!("recovered to {moment}: LSN {}, goes on as branch {}", recovered.lsn, recovered.branch);
+        println!("recovered to {moment}: LSN {}, goes on as branch {:?}", recovered.lsn, recovered.branch);
     }
     assert_eq!(rows(&dir.path().join("before/app.db"))?, 10);
 

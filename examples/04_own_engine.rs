@@ -176,6 +176,7 @@ impl BackupRun for Run {
             cookie: Vec::new(),
             marks: None,
             parameters: vec![("counters_per_page".into(), PER_PAGE.to_string())],
+            carried: Vec::new(),
         })
     }
 
@@ -193,7 +194,7 @@ impl Recovery for CountersRecovery {
     }
 
     fn recover(&self, request: &RecoverRequest<'_>, _log: &mut dyn LogFeed) -> Result<Recovered> {
-        Ok(Recovered { lsn: request.consistent_from, time: None, branch: request.new_branch })
+        Ok(Recovered { lsn: request.consistent_from, time: None, branch: Some(request.new_branch) })
     }
 
     fn inspect(&self, _file: &FileEntry, _page: u64, bytes: &[u8]) -> PageState {

@@ -8,5 +8,9 @@ pub fn recoveries() -> Vec<&'static dyn Recovery> {
     vec![
         #[cfg(feature = "sqlite")]
         &setpiece_source_sqlite::SqliteRecovery,
+        #[cfg(feature = "postgres")]
+        &setpiece_source_postgres::PostgresRecovery(setpiece_source_postgres::Dialect::Postgresql),
+        #[cfg(feature = "postgres")]
+        &setpiece_source_postgres::PostgresRecovery(setpiece_source_postgres::Dialect::Kingbase),
     ]
 }

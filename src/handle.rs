@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use setpiece_core::backup::archive::Archived;
 use setpiece_core::backup::log::{StreamOptions, StreamReport};
 use setpiece_core::backup::{BackupOptions, BackupReport, Surroundings, new_repository_id};
 use setpiece_core::catalog::Catalog;
@@ -12,12 +13,13 @@ use setpiece_core::events::{Observer, Silent};
 use setpiece_core::format::RepoDescriptor;
 use setpiece_core::media::Medium;
 use setpiece_core::media::repository::Repository;
+use setpiece_core::model::SourceId;
 use setpiece_core::model::retention::Policy;
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::rekey::{Renewal, Renewed};
 use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
-use setpiece_core::source::{NamedPosition, Recovery, Source};
+use setpiece_core::source::{CapturedUnit, NamedPosition, OpenRequest, Recovery, Source, SourceInfo};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
 use setpiece_core::{Error, ErrorKind, Result};
@@ -219,12 +221,41 @@ impl Setpiece {
         crate::backup::log::stream(&self.repository, source, options, self.around())
     }
 
+    /// Stores one unit of redo that the engine hands over, such as a segment of PostgreSQL's log.
+    ///
+    /// # Errors
+    /// As [`archive`](crate::backup::archive::archive()).
+    pub fn log_push(&self, info: &SourceInfo, unit: &CapturedUnit, options: &StreamOptions) -> Result<Archived> {
+        crate::backup::archive::archive(&self.repository, info, unit, options, self.around())
+    }
+
+    /// Reads one unit of redo back by its name.
+    ///
+    /// # Errors
+    /// As [`fetch`](crate::backup::archive::fetch).
+    pub fn log_fetch(&self, source: SourceId, name: &str) -> Result<Vec<u8>> {
+        crate::backup::archive::fetch(&self.repository, source, name, self.around())
+    }
+
     /// Says what a restore would read and write.
     ///
     /// # Errors
     /// As [`plan`](crate::restore::plan()).
     pub fn plan(&self, request: &RestoreRequest) -> Result<RestorePlan> {
         crate::restore::plan(&self.repository, request, self.around())
+    }
+
+    /// Starts a restored database and waits until it is open to its users. `engine` is that of the set it came from.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for engines that are no servers; when the server does not start.
+    pub fn open_restored(&self, engine: &str, directory: &Path, how: &OpenRequest<'_>) -> Result<()> {
+        let recovery = self
+            .recoveries
+            .iter()
+            .find(|recovery| recovery.engine() == engine)
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("nothing here knows the engine {engine}")))?;
+        recovery.open(directory, how)
     }
 
     /// Restores and recovers into a directory that does not exist yet or is empty.

@@ -145,7 +145,7 @@ impl Recovery for Looking {
         let modes = request.files.iter().map(|file| mode(&file.path.below(request.directory)));
         self.0.lock().unwrap().extend(modes);
         std::fs::remove_file(request.files[2].path.below(request.directory)).unwrap();
-        Ok(Recovered { lsn: request.consistent_from, time: None, branch: request.new_branch })
+        Ok(Recovered { lsn: request.consistent_from, time: None, branch: Some(request.new_branch) })
     }
 
     fn inspect(&self, _file: &FileEntry, _page: u64, _bytes: &[u8]) -> PageState {

@@ -153,6 +153,7 @@ impl BackupRun for Run<'_> {
             cookie: Vec::new(),
             marks: None,
             parameters: Vec::new(),
+            carried: Vec::new(),
         })
     }
 
@@ -170,7 +171,7 @@ impl Recovery for NoLog {
     }
 
     fn recover(&self, request: &RecoverRequest<'_>, _log: &mut dyn LogFeed) -> Result<Recovered> {
-        Ok(Recovered { lsn: request.consistent_from, time: None, branch: request.new_branch })
+        Ok(Recovered { lsn: request.consistent_from, time: None, branch: Some(request.new_branch) })
     }
 
     fn inspect(&self, _file: &FileEntry, _page: u64, bytes: &[u8]) -> PageState {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use setpiece::model::Timestamp;
+use setpiece::model::{Lsn, Timestamp};
 use setpiece::source::Source;
 use setpiece::{Error, ErrorKind, Result, Setpiece};
 
@@ -125,6 +125,23 @@ pub(crate) fn url(text: &str) -> Result<String> {
     let path = std::path::absolute(rest).map_err(|error| Error::io(rest, error))?;
     let path = path.to_str().ok_or_else(|| Error::new(ErrorKind::Usage, "the path is not UTF-8").on(rest))?;
     Ok(format!("{scheme}:{path}{parms}"))
+}
+
+/// An LSN: a number, or as PostgreSQL writes it, two hexadecimal ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LsnText(pub Lsn);
+
+impl FromStr for LsnText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let part = |text: &str| u32::from_str_radix(text, 16).ok().map(u64::from);
+        let parsed = match text.split_once('/') {
+            Some((high, low)) => part(high).zip(part(low)).map(|(high, low)| high << 32 | low),
+            None => text.parse().ok(),
+        };
+        parsed.map(|lsn| LsnText(Lsn(lsn))).ok_or_else(|| "expected an LSN, such as 50367880 or 0/3008D88".into())
+    }
 }
 
 /// A number of bytes: `4GiB`, `500MB`, `1048576`.

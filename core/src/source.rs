@@ -7,14 +7,15 @@
 //! Core knows no engine. What an engine wants to find again in a later backup (where its log stood, how it numbers
 //! things) goes into opaque bytes, the *cookie*, which are stored in the metadata and handed back.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::log::FileChanges;
 use crate::model::{
     BranchHistory, BranchId, Consistency, FileEntry, FileId, Level, LogUnit, Lsn, NodeId, NodeRange, RecoveryTarget,
-    Scope, Seq, SourceId, StateMark, Tablespace, Timestamp,
+    Scope, Seq, SourceId, StateMark, Tablespace, Timestamp, Until,
 };
 
 /// Who a source is. Two descriptions with the same `id` are the same database, on whatever branch.
@@ -191,7 +192,13 @@ pub struct EndInfo {
     pub marks: Option<Vec<StateMark>>,
     /// Parameters the database was made with, and its settings: name and value.
     pub parameters: Vec<(String, String)>,
+    /// Small files that are known at the end only, such as PostgreSQL's backup label. They are stored in the metadata
+    /// and restored behind everything else.
+    pub carried: Vec<CarriedFile>,
 }
+
+/// A small file that goes with a set, whole.
+pub use crate::format::KeyFileCopy as CarriedFile;
 
 impl EndInfo {
     /// The consistency of the set that ends like this.
@@ -340,11 +347,25 @@ pub struct RecoverRequest<'a> {
     pub new_branch: BranchId,
     /// The source that the database was.
     pub source: SourceId,
+    /// The tablespaces that lay outside of the source's directory, each with the directory it will be in once the
+    /// restore is published.
+    pub tablespaces: &'a [(Tablespace, PathBuf)],
+    /// Every branch of the source on record. Another new branch must not take one of their numbers.
+    pub branches: &'a BTreeSet<BranchId>,
     /// The largest LSN on record for this source on any branch; LSNs of the new branch should be larger.
     pub highest: Lsn,
     /// Marks of the state that is restored, at `consistent_from`; redo must be proven to go on from it where both have
     /// marks.
     pub marks: Option<&'a [StateMark]>,
+}
+
+/// How a restored database is started.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenRequest<'a> {
+    /// Directories in which the engine's programs are looked for, before its usual ones.
+    pub programs: &'a [PathBuf],
+    /// How long the server may take to recover and open.
+    pub wait: Duration,
 }
 
 /// How a recovery ended.
@@ -354,8 +375,8 @@ pub struct Recovered {
     pub lsn: Lsn,
     /// The moment of the last transaction that is in it, if known.
     pub time: Option<Timestamp>,
-    /// The branch the database goes on as.
-    pub branch: BranchId,
+    /// The branch the database goes on as; `None` when the engine chooses it when the database is opened.
+    pub branch: Option<BranchId>,
 }
 
 /// Redo for a recovery, unit by unit, ascending within each node.
@@ -379,6 +400,22 @@ pub trait Recovery: Send + Sync {
     /// # Errors
     /// When the log does not fit the files, or the target lies behind the end of the log.
     fn recover(&self, request: &RecoverRequest<'_>, log: &mut dyn LogFeed) -> Result<Recovered>;
+
+    /// Whether the engine can stop at a target of this kind.
+    fn stops_at(&self, until: &Until) -> bool {
+        !matches!(until, Until::Name(_) | Until::Transaction(_))
+    }
+
+    /// Starts the restored database and waits until it is open to its users. `directory` is where it was published.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for engines that are no servers; when the server does not start, with what it said.
+    fn open(&self, directory: &Path, how: &OpenRequest<'_>) -> Result<()> {
+        let _unused_by_most = how;
+        Err(Error::new(ErrorKind::Unsupported, format!("{} is no server that could be started", self.engine()))
+            .on(directory.display().to_string())
+            .remedy("open the restored database"))
+    }
 
     /// Judges a page of a stored file for `check --depth pages`, as [`BackupRun::inspect`] does for a live one.
     fn inspect(&self, file: &FileEntry, page: u64, bytes: &[u8]) -> PageState;

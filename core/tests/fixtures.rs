@@ -64,7 +64,7 @@ impl Recovery for NoRecovery {
     }
 
     fn recover(&self, request: &RecoverRequest<'_>, _log: &mut dyn LogFeed) -> Result<Recovered> {
-        Ok(Recovered { lsn: request.consistent_from, time: None, branch: request.new_branch })
+        Ok(Recovered { lsn: request.consistent_from, time: None, branch: Some(request.new_branch) })
     }
 
     fn inspect(&self, _file: &FileEntry, _page: u64, _bytes: &[u8]) -> PageState {

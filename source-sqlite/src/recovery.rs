@@ -247,7 +247,7 @@ impl<'r> Replay<'r> {
         Sidecar { source: request.source, branch, highest }.write(&self.path)?;
         let directory = File::open(request.directory).and_then(|directory| directory.sync_all());
         directory.map_err(|error| Error::io(request.directory.display().to_string(), error))?;
-        Ok(Recovered { lsn: self.reached, time: self.time, branch: request.new_branch })
+        Ok(Recovered { lsn: self.reached, time: self.time, branch: Some(request.new_branch) })
     }
 
     fn refuse_unreached(&self) -> Result<()> {

@@ -162,6 +162,7 @@ impl BackupRun for Run {
             cookie: self.cookie.encode(),
             marks: Some(mark::of_point(&self.point)),
             parameters,
+            carried: Vec::new(),
         })
     }
 

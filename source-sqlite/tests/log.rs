@@ -72,6 +72,8 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
     std::fs::create_dir_all(to).unwrap();
     std::fs::copy(&base.path, base.files[0].path.below(to)).unwrap();
     let request = RecoverRequest {
+        tablespaces: &[],
+        branches: &std::collections::BTreeSet::new(),
         directory: to,
         files: &base.files,
         from: &base.nodes,
@@ -174,7 +176,7 @@ fn every_transaction_can_be_gone_back_to() {
         for (at, (lsn, _)) in all.iter().enumerate() {
             let to = dir.path().join("to");
             let got = recover(&base, &units, until(Until::Lsn(*lsn)), &to).unwrap();
-            assert_eq!((got.lsn, got.branch), (*lsn, BranchId(77)));
+            assert_eq!((got.lsn, got.branch), (*lsn, Some(BranchId(77))));
             let (count, hash) = match at % 10 {
                 0 => prove(&to.join("bank.db")),
                 _ => {

@@ -198,7 +198,15 @@ impl BackupRun for Run<'_> {
         let lsn = Lsn(self.state.lsn);
         let node = NodeRange { node: NodeId(0), begin_lsn: lsn, begin_seq: None, end_lsn: lsn, end_seq: None };
         let parameters = vec![("page_size".into(), PAGE.to_string())];
-        Ok(EndInfo { nodes: vec![node], bak_end_lsn: lsn, needs_log: false, cookie: vec![1], marks: None, parameters })
+        Ok(EndInfo {
+            nodes: vec![node],
+            bak_end_lsn: lsn,
+            needs_log: false,
+            cookie: vec![1],
+            marks: None,
+            parameters,
+            carried: Vec::new(),
+        })
     }
 
     fn log(&mut self, _sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {
@@ -215,7 +223,7 @@ impl Recovery for TinyRecovery {
     }
 
     fn recover(&self, request: &RecoverRequest<'_>, _log: &mut dyn LogFeed) -> Result<Recovered> {
-        Ok(Recovered { lsn: request.consistent_from, time: None, branch: request.new_branch })
+        Ok(Recovered { lsn: request.consistent_from, time: None, branch: Some(request.new_branch) })
     }
 
     fn inspect(&self, _file: &FileEntry, _page: u64, _bytes: &[u8]) -> PageState {

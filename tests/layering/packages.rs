@@ -60,7 +60,7 @@ pub(crate) fn check(packages: &Packages) -> Vec<String> {
 /// The packages of the workspace that a package may use outside of tests; `*` stands for the rest of a name.
 fn may_use(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
-        "setpiece-sbt-abi" => &[],
+        "setpiece-sbt-abi" | "setpiece-test-postgres" => &[],
         "setpiece-core" => &["setpiece-sbt-abi"],
         "setpiece" => &["setpiece-core", "setpiece-sbt-abi", "setpiece-media-*", "setpiece-source-*"],
         "setpiece-cli" | "setpiece-ffi" => {

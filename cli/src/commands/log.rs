@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use setpiece::Result;
 use setpiece::backup::log::StreamOptions;
 use setpiece::format::Compression;
+use setpiece::{Error, ErrorKind, Result};
 
 use crate::console::{Answer, Console};
 use crate::options::{Moment, RepoOptions, SourceOption};
 use crate::text;
 
 mod get;
+mod push;
 
 /// Work on redo.
 #[derive(Debug, Args)]
@@ -25,6 +26,7 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Stream(CaptureOptions),
+    Push(push::Options),
     Get(GetOptions),
 }
 
@@ -44,14 +46,23 @@ struct CaptureOptions {
     compress: Compression,
 }
 
-/// Write archived redo into a directory, one file for each unit.
+/// Write archived redo into files: one unit by its name, as a restore command asks for it, or a range into a directory.
 #[derive(Debug, Args)]
 struct GetOptions {
     #[command(flatten)]
     repo: RepoOptions,
+    /// The unit's name, such as %f in PostgreSQL's restore_command.
+    #[arg(value_name = "NAME", requires = "dest", conflicts_with = "to")]
+    name: Option<String>,
+    /// The file to write, such as %p in PostgreSQL's restore_command.
+    #[arg(value_name = "DEST")]
+    dest: Option<PathBuf>,
+    /// Where the database is that asks.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    data_dir: PathBuf,
     /// The directory; made if it is missing. Files that are there already are never overwritten.
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "name")]
+    to: Option<PathBuf>,
     /// The source: its name or identifier as `setpiece sets` prints it, or the URL of the database [default: the only
     /// one].
     #[arg(long, value_name = "NAME|ID|URL")]
@@ -84,7 +95,12 @@ struct StreamDocument {
 pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     match options.verb {
         Verb::Stream(options) => stream(&options, console),
-        Verb::Get(options) => get::run(&options, console),
+        Verb::Push(options) => push::run(&options, console),
+        Verb::Get(options) => match (&options.name, &options.dest, &options.to) {
+            (Some(name), Some(dest), _) => push::fetch(&options.repo, &options.data_dir, name, dest, console),
+            (_, _, Some(to)) => get::run(&options, to, console),
+            _ => Err(Error::new(ErrorKind::Usage, "say what is wanted").remedy("give NAME and DEST, or --to DIR")),
+        },
     }
 }
 

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
-use setpiece::model::{BranchId, Lsn, RecoveryTarget, Until};
+use setpiece::model::{BranchId, RecoveryTarget, Until};
 use setpiece::restore::plan::Share;
 use setpiece::restore::{RestorePlan, RestoreReport, RestoreRequest, Totals, check_target};
+use setpiece::source::OpenRequest;
 use setpiece::{Error, ErrorKind, Result};
 
 use crate::console::{Answer, Console};
 use crate::documents::{Id, SetDocument, Text, Time};
-use crate::options::{Moment, RepoOptions, SourceWord};
+use crate::options::{LsnText, Moment, RepoOptions, SourceWord};
 use crate::text;
 
 /// Restore a database into a new directory, and recover it to the end of its redo or to a moment before.
@@ -30,9 +31,9 @@ pub(crate) struct Options {
     /// Start from this set; without a target the restore ends at the end of the set.
     #[arg(long, value_name = "SET")]
     set: Option<String>,
-    /// Recover up to this LSN.
+    /// Recover up to this LSN: a number, or two hexadecimal ones as in 0/3000028.
     #[arg(long, value_name = "LSN", group = "until")]
-    until_lsn: Option<u64>,
+    until_lsn: Option<LsnText>,
     /// Recover up to this moment: RFC 3339; without an offset the time zone of this machine counts.
     #[arg(long, value_name = "TIME", group = "until")]
     until_time: Option<Moment>,
@@ -57,9 +58,15 @@ pub(crate) struct Options {
     /// Write only what differs from what is there. Not for any engine yet.
     #[arg(long)]
     delta: bool,
-    /// Start the database afterwards. Not for any engine yet.
-    #[arg(long)]
+    /// Start the database afterwards and wait until it is open.
+    #[arg(long, conflicts_with = "dry_run")]
     open: bool,
+    /// How long --open waits.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "open")]
+    open_wait: u64,
+    /// Where the database's own programs are, if not in their usual place.
+    #[arg(long, value_name = "DIR", requires = "open")]
+    programs: Vec<PathBuf>,
     /// Streams in parallel.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=255))]
     channels: u16,
@@ -113,7 +120,8 @@ struct TotalsDocument {
 struct RecoveredDocument {
     lsn: u64,
     time: Option<Time>,
-    branch: u64,
+    /// `null` when the engine chooses it when it is opened.
+    branch: Option<u64>,
 }
 
 pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
@@ -127,6 +135,10 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     match options.to {
         Some(to) if !options.dry_run => {
             let report = setpiece.restore(&request, &to).map_err(told)?;
+            if options.open {
+                let how = OpenRequest { programs: &options.programs, wait: Duration::from_secs(options.open_wait) };
+                setpiece.open_restored(&report.start.engine, &to, &how)?;
+            }
             restored(report, to, began.elapsed())
         }
         to => {
@@ -144,26 +156,18 @@ fn refuse_what_is_not_there(options: &Options) -> Result<()> {
     if options.delta {
         return unsupported("--delta", "a restore cannot reuse what is there yet", "restore into a new directory");
     }
-    if options.open {
-        return unsupported("--open", "no engine here is a server that could be started", "open the restored database");
-    }
-    if options.until_name.is_some() {
-        return unsupported("--until-name", "no engine here has named points", "use --until-time or --until-lsn");
-    }
-    if options.until_xid.is_some() {
-        let what = "no engine here numbers its transactions";
-        return unsupported("--until-xid", what, "use --until-time or --until-lsn");
-    }
     Ok(())
 }
 
 fn request(options: &Options, console: &Console) -> RestoreRequest {
-    let until = match (&options.until_lsn, &options.until_time) {
-        (Some(lsn), _) => Until::Lsn(Lsn(*lsn)),
-        (None, Some(moment)) => Until::Time(moment.said(console)),
+    let until = match (&options.until_lsn, &options.until_time, &options.until_name, options.until_xid) {
+        (Some(lsn), ..) => Until::Lsn(lsn.0),
+        (_, Some(moment), ..) => Until::Time(moment.said(console)),
+        (_, _, Some(name), _) => Until::Name(name.clone()),
+        (.., Some(number)) => Until::Transaction(number),
         // Who names a set means that set.
-        (None, None) if options.set.is_some() => Until::SetEnd,
-        (None, None) => Until::Latest,
+        _ if options.set.is_some() => Until::SetEnd,
+        _ => Until::Latest,
     };
     let branch = options.branch.map(BranchId);
     let mut request = RestoreRequest::default();
@@ -186,7 +190,7 @@ fn restored(report: RestoreReport, to: PathBuf, took: Duration) -> Result<Answer
     let recovered = report.recovered.map(|done| RecoveredDocument {
         lsn: done.lsn.0,
         time: done.time.map(Text),
-        branch: done.branch.0,
+        branch: done.branch.map(|branch| branch.0),
     });
     let mut text = format!("restored {} into {}\n", report.start.source_name, to.display());
     text += &format!("  beginning with set {}\n", report.start.name);
@@ -196,7 +200,11 @@ fn restored(report: RestoreReport, to: PathBuf, took: Duration) -> Result<Answer
     }
     if let Some(done) = &recovered {
         let time = done.time.as_ref().map_or_else(String::new, |time| format!(" ({})", time.0));
-        text += &format!("  recovered to LSN {}{time}; goes on as branch {}\n", done.lsn, done.branch);
+        let branch = done.branch.map_or_else(
+            || "goes on as a new branch when it is opened".to_owned(),
+            |branch| format!("goes on as branch {branch}"),
+        );
+        text += &format!("  recovered to LSN {}{time}; {branch}\n", done.lsn);
     }
     text += &format!("  {}\n", text::seconds(took));
     let document = Document {

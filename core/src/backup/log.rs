@@ -14,7 +14,7 @@ use crate::events::Event;
 use crate::format::{CipherId, Compression, PieceKind, SECTION, SetMeta};
 use crate::media::HeldLock;
 use crate::media::repository::Repository;
-use crate::model::{Consistency, Level, Lsn, NodeRange, Scope, SetSummary, SourceId, Timestamp};
+use crate::model::{Consistency, Level, Lsn, NodeRange, Scope, SetId, SetSummary, SourceId, Timestamp};
 use crate::source::{CapturedPoint, CapturedUnit, Source, SourceInfo};
 
 /// How redo is captured.
@@ -85,7 +85,7 @@ pub fn stream(
             continue;
         };
         continuity.goes_on(&captured)?;
-        store(repository, &info, &captured, options, around, &mut report)?;
+        store(repository, &info, &captured, set_id()?, options, around, &mut report)?;
         stream.durable(captured.unit.span.upto)?;
         idle_since = Instant::now();
     }
@@ -100,17 +100,17 @@ fn last_captured(catalog: &Catalog, source: SourceId) -> Option<CapturedPoint> {
 }
 
 /// Stores one unit as a set: a piece, then the metadata.
-fn store(
+pub(super) fn store(
     repository: &Repository,
     info: &SourceInfo,
     captured: &CapturedUnit,
+    set: SetId,
     options: &StreamOptions,
     around: Surroundings<'_>,
     report: &mut StreamReport,
 ) -> Result<()> {
     let _writer = wait_for_writing(repository, around)?;
     let began = now();
-    let set = set_id()?;
     let keys = repository.vault().new_set(set)?;
     let factory = PieceFactory {
         medium: repository.medium().clone(),
@@ -167,7 +167,7 @@ fn wait_for_writing(repository: &Repository, around: Surroundings<'_>) -> Result
     }
 }
 
-fn summary(info: &SourceInfo, captured: &CapturedUnit, set: crate::model::SetId, began: Timestamp) -> SetSummary {
+fn summary(info: &SourceInfo, captured: &CapturedUnit, set: SetId, began: Timestamp) -> SetSummary {
     let unit = &captured.unit;
     SetSummary {
         id: set,

@@ -7,6 +7,7 @@
 //! The metadata is written last: before that the set does not exist, whatever happens. What an error leaves behind is
 //! removed at once where that is possible, and is an orphan for `expire` where it isn't.
 
+pub mod archive;
 mod base;
 mod channel;
 mod continuity;
@@ -230,7 +231,7 @@ impl Job<'_> {
             pieces,
             log,
             parameters: parameters(&self.inputs.info, end.parameters),
-            key_files: self.options.key_files.clone(),
+            key_files: self.options.key_files.iter().cloned().chain(end.carried).collect(),
             cookie: end.cookie,
             decisions: plan.decisions.clone(),
             bad_pages: bad.into_iter().map(Into::into).collect(),

@@ -26,7 +26,7 @@ pub use request::RestoreRequest;
 pub use target::check_target;
 
 use feed::{Feed, Noted};
-use target::Workplace;
+use target::{Places, Workplace};
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -116,6 +116,7 @@ fn run(
     let mut feed = Feed::new(repository, &plan.log, around.cancel);
     let mut feed = Noted::new(&mut feed);
     let target = bounded(&request.target, plan);
+    let tablespaces = workplace.tablespaces(&plan.tablespaces, &Places { map: &request.map })?;
     let recovery = RecoverRequest {
         directory: workplace.path(),
         files: &plan.files,
@@ -126,11 +127,17 @@ fn run(
         target: &target,
         new_branch: new_branch(plan)?,
         source: plan.start.source,
+        tablespaces: &tablespaces,
+        branches: &plan.branches,
         highest: plan.highest,
         marks: plan.start.marks.as_deref(),
     };
     let recovered = engine.recover(&recovery, &mut feed).doing(|| "recovering to the target".into())?;
-    around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));
+    let goes_on = recovered.branch.map_or_else(
+        || "goes on as a new branch when it is opened".to_owned(),
+        |branch| format!("goes on as branch {branch}"),
+    );
+    around.decision(&format!("recovered to LSN {}; {goes_on}", recovered.lsn));
     let applied = Applied::of(&feed, recovered.lsn);
     Ok((Some(recovered), applied))
 }
@@ -156,6 +163,11 @@ fn recovery_for<'r>(recoveries: &[&'r dyn Recovery], plan: &RestorePlan) -> Resu
         return Ok(None);
     }
     let found = recoveries.iter().find(|recovery| recovery.engine() == plan.start.engine).copied();
+    let unable = found.filter(|recovery| !recovery.stops_at(&plan.target.until));
+    if let Some(recovery) = unable {
+        let text = format!("{} has no named points and numbers no transactions", recovery.engine());
+        return Err(Error::new(ErrorKind::Usage, text).remedy("recover to an LSN or a moment"));
+    }
     let needless = plan.log.is_empty() && plan.start.consistency == Consistency::NoLogNeeded;
     if found.is_none() && !needless {
         return Err(Error::new(ErrorKind::Unsupported, format!("nothing here can recover {}", plan.start.engine))

@@ -14,8 +14,8 @@ use crate::format::{KeyFileCopy, PieceKind, SetMeta};
 use crate::media::repository::Repository;
 use crate::model::start::{StartRequest, choose_start};
 use crate::model::{
-    BranchHistory, BranchId, Consistency, FileEntry, LogUnit, Lsn, Scope, SetId, SetSummary, SourceId, Tablespace,
-    TablespaceKind,
+    BranchHistory, BranchId, Consistency, FileEntry, LogUnit, Lsn, RecoveryTarget, Scope, SetId, SetSummary, SourceId,
+    Tablespace, TablespaceKind,
 };
 
 /// What a restore reads and writes.
@@ -59,6 +59,8 @@ pub struct Share {
 pub struct RestorePlan {
     /// The set that it starts with, the newest of the chain.
     pub start: SetSummary,
+    /// Where recovery is to stop.
+    pub target: RecoveryTarget,
     /// The history of the branch that the target is on.
     pub history: BranchHistory,
     /// Every branch of the source on record.
@@ -117,6 +119,7 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     let mut plan = RestorePlan {
         // As the catalog has it, whose LSN is that of the redo.
         start: catalog.get(start.set).map_or_else(|| meta.summary.clone(), |record| record.summary.clone()),
+        target: request.target.clone(),
         history: start.history,
         branches: catalog.of_source(source).map(|record| record.summary.branch.current).collect(),
         highest: catalog.highest(source),

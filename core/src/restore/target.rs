@@ -48,6 +48,18 @@ impl Workplace {
         &self.path
     }
 
+    /// Where each tablespace that lay outside of the source's directory will be once this is published.
+    pub(super) fn tablespaces(
+        &self,
+        tablespaces: &[Tablespace],
+        places: &Places<'_>,
+    ) -> Result<Vec<(Tablespace, PathBuf)>> {
+        let outside = tablespaces.iter().filter(|tablespace| tablespace.location.is_some());
+        let placed = outside.map(|tablespace| Ok((tablespace.clone(), places.directory(&self.target, tablespace)?)));
+        let placed = placed.collect::<Result<Vec<_>>>()?;
+        Ok(placed.into_iter().filter_map(|(tablespace, directory)| Some((tablespace, directory?))).collect())
+    }
+
     /// Makes a file of its final length, all zeros. It gets its permissions at the end: they may forbid writing to it.
     pub(super) fn create(&self, file: &FileEntry, tablespace: Option<&Tablespace>, map: &Places<'_>) -> Result<File> {
         let path = map.place(&self.path, file, tablespace)?;
@@ -111,20 +123,22 @@ pub(super) struct Places<'a> {
 }
 
 impl Places<'_> {
+    /// The directory of a tablespace that lay outside of the source's directory, when the restored files lie in `root`.
+    pub(super) fn directory(&self, root: &Path, tablespace: &Tablespace) -> Result<Option<PathBuf>> {
+        let Some(location) = &tablespace.location else { return Ok(None) };
+        let mapped = self.map.iter().find(|(old, _)| old == location || *old == tablespace.name);
+        if let Some((_, new)) = mapped {
+            return Ok(Some(new.clone()));
+        }
+        let name = crate::model::RelPath::new(tablespace.name.replace('/', "_"))
+            .map_err(|error| Error::damaged("a tablespace's name", error.to_string()))?;
+        Ok(Some(name.below(&root.join("tablespaces"))))
+    }
+
     /// The path of a file: below the workplace, or below the new place of its tablespace.
     fn place(&self, root: &Path, file: &FileEntry, tablespace: Option<&Tablespace>) -> Result<PathBuf> {
-        let Some((tablespace, location)) = tablespace.and_then(|t| t.location.as_ref().map(|l| (t, l))) else {
-            return Ok(file.path.below(root));
-        };
-        let mapped = self.map.iter().find(|(old, _)| old == location || *old == tablespace.name);
-        match mapped {
-            Some((_, new)) => Ok(file.path.below(new)),
-            None => {
-                let name = crate::model::RelPath::new(tablespace.name.replace('/', "_"))
-                    .map_err(|error| Error::damaged("a tablespace's name", error.to_string()))?;
-                Ok(file.path.below(&name.below(&root.join("tablespaces"))))
-            }
-        }
+        let directory = tablespace.map(|tablespace| self.directory(root, tablespace)).transpose()?.flatten();
+        Ok(file.path.below(directory.as_deref().unwrap_or(root)))
     }
 }
 

@@ -43,7 +43,7 @@ impl Recovery for ModelRecovery {
         if let Some(control) = control {
             go_on_as_branch(request, control, table, &redo, stop, time)?;
         }
-        Ok(Recovered { lsn: stop, time: time.or(closed_at), branch: request.new_branch })
+        Ok(Recovered { lsn: stop, time: time.or(closed_at), branch: Some(request.new_branch) })
     }
 
     fn inspect(&self, file: &FileEntry, page: u64, bytes: &[u8]) -> PageState {

@@ -330,6 +330,7 @@ impl BackupRun for Run {
             marks: None,
             cookie: Cookie { branch: self.branch.current, last }.encode()?,
             parameters: parameters(&engine),
+            carried: Vec::new(),
             nodes: nodes.clone(),
         };
         drop(engine);

@@ -33,7 +33,7 @@ struct FileDocument {
     unit: UnitDocument,
 }
 
-pub(super) fn run(options: &GetOptions, console: &Console) -> Result<Answer> {
+pub(super) fn run(options: &GetOptions, to: &Path, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
     setpiece.refuse_inside(&options.to)?;
     let catalog = setpiece.catalog()?;
@@ -47,27 +47,27 @@ pub(super) fn run(options: &GetOptions, console: &Console) -> Result<Answer> {
             .remedy("`setpiece sets --all` lists the redo on record"));
     }
     let gaps: Vec<GapDocument> = gaps(&chosen);
-    let failed = |error| Error::io(options.to.display().to_string(), error);
-    fs::create_dir_all(&options.to).map_err(failed)?;
+    let failed = |error| Error::io(to.display().to_string(), error);
+    fs::create_dir_all(to).map_err(failed)?;
     let mut feed = Feed::new(setpiece.repository(), &chosen, &console.cancel);
     let mut units = Vec::new();
     while let Some((unit, bytes)) = feed.next()? {
         let file = file_name(&unit);
-        write(&options.to, &file, &bytes)?;
+        write(to, &file, &bytes)?;
         units.push(FileDocument { file, unit: (&unit).into() });
     }
-    File::open(&options.to).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    File::open(to).and_then(|directory| directory.sync_all()).map_err(failed)?;
     let bytes = units.iter().map(|file| file.unit.bytes).sum();
     let mut text = format!(
         "{} of redo, {}, written to {}\n",
         text::count(units.len() as u64, "unit"),
         text::bytes(bytes),
-        options.to.display()
+        to.display()
     );
     for gap in &gaps {
         text += &format!("gap: redo ({}, {}] of branch {} is missing\n", gap.after_lsn, gap.upto_lsn, gap.branch);
     }
-    Answer::new(&Document { to: options.to.clone(), units, gaps, bytes }, text)
+    Answer::new(&Document { to: to.to_owned(), units, gaps, bytes }, text)
 }
 
 /// Which units are wanted.

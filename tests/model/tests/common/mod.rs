@@ -184,6 +184,8 @@ impl<'a> Ask<'a> {
     pub fn recover(self, directory: &Path) -> Result<Recovered> {
         let target = RecoveryTarget { until: self.until, exclusive: self.exclusive, branch: None };
         let request = RecoverRequest {
+            tablespaces: &[],
+            branches: &std::collections::BTreeSet::new(),
             directory,
             files: &self.backup.files,
             from: &self.backup.nodes,

@@ -1,0 +1,195 @@
+//! The command with a PostgreSQL server: its log archived by the server itself, recovery to every kind of target.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use setpiece_test_postgres::{Cluster, StopMode, Version};
+
+/// A server that archives, its repository, and the command where the server's user can run it.
+struct World {
+    cluster: Cluster,
+    program: PathBuf,
+    repo: String,
+    places: PathBuf,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut cluster = Cluster::new(Version::V15).setting("archive_mode", "on").checksums(true).init();
+        let program = cluster.space_dir("bin").join("setpiece");
+        fs::copy(env!("CARGO_BIN_EXE_setpiece"), &program).unwrap();
+        let repo = format!("disk:{}", cluster.space_dir("repo").display());
+        let places = cluster.space_dir("places");
+        cluster.option("archive_command", &format!("{} log push --repo {repo} %p", program.display()));
+        let world = World { cluster, program, repo, places };
+        world.run(&["init", "--no-encryption"]);
+        world
+    }
+
+    fn start(&mut self) {
+        self.cluster.start();
+    }
+
+    fn try_run(&self, args: &[&str]) -> Result<String, String> {
+        let output = self
+            .cluster
+            .command(&self.program)
+            .args(args)
+            .args(["--repo", &self.repo, "--json"])
+            .env("HOME", &self.places)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr) + &text(&output.stdout))
+        }
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        self.try_run(args).unwrap_or_else(|said| panic!("setpiece {args:?}: {said}"))
+    }
+
+    fn backup(&self, level: &str) {
+        self.run(&["backup", "--source", &self.cluster.uri(), "--level", level]);
+    }
+
+    /// Ends the segment that is being written and waits until it is archived.
+    fn archive(&self) {
+        let name = self.cluster.psql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+        self.cluster.execute("SELECT pg_switch_wal()");
+        let done = format!("SELECT coalesce(last_archived_wal >= '{name}', false) FROM pg_stat_archiver");
+        self.cluster.wait_until(&done, Duration::from_secs(60));
+    }
+
+    /// Restores to a target, lets the server recover, and asks it for the rows.
+    fn rows_at(&self, name: &str, target: &[&str]) -> String {
+        let to = self.places.join(name);
+        self.run(&[&["restore", "--to", &to.display().to_string()], target].concat());
+        let mut restored = self.cluster.open_directory(&to);
+        restored.wait_until("SELECT NOT pg_is_in_recovery()", Duration::from_secs(60));
+        let rows = restored.psql("SELECT string_agg(word, ' ' ORDER BY id) FROM t");
+        restored.stop(StopMode::Fast);
+        rows
+    }
+}
+
+fn now() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    setpiece::model::Timestamp(i64::try_from(since.as_micros()).unwrap()).to_string()
+}
+
+fn json<'j>(text: &'j serde_json::Value, path: &str) -> &'j serde_json::Value {
+    text.pointer(path).unwrap_or_else(|| panic!("{path} in {text}"))
+}
+
+#[test]
+fn every_kind_of_target_is_reached() {
+    let mut world = World::new();
+    world.start();
+    let insert = |word: &str| world.cluster.execute(&format!("INSERT INTO t (word) VALUES ('{word}')"));
+    world.cluster.execute("CREATE TABLE t (id serial PRIMARY KEY, word text)");
+    insert("full");
+    world.backup("full");
+    insert("one");
+    world.backup("differential");
+    insert("two");
+    let lsn = world.cluster.psql("SELECT pg_current_wal_insert_lsn()");
+    world.cluster.execute("SELECT pg_create_restore_point('here')");
+    let xid = world.cluster.psql("BEGIN; INSERT INTO t (word) VALUES ('three'); SELECT txid_current(); COMMIT");
+    let xid = xid.lines().last().unwrap().to_owned();
+    std::thread::sleep(Duration::from_millis(20));
+    let moment = now();
+    std::thread::sleep(Duration::from_millis(20));
+    insert("four");
+    world.archive();
+    insert("five");
+    world.archive();
+
+    assert_eq!(world.rows_at("latest", &[]), "full one two three four five");
+    assert_eq!(world.rows_at("lsn", &["--until-lsn", &lsn]), "full one two");
+    assert_eq!(world.rows_at("name", &["--until-name", "here"]), "full one two");
+    assert_eq!(world.rows_at("xid", &["--until-xid", &xid]), "full one two three");
+    assert_eq!(world.rows_at("before", &["--until-xid", &xid, "--exclusive"]), "full one two");
+    assert_eq!(world.rows_at("time", &["--until-time", &moment]), "full one two three");
+    assert_eq!(world.rows_at("set", &["--set", "latest"]), "full one");
+
+    let later = world.try_run(&["restore", "--to", "/nowhere/x", "--until-time", "2999-01-01T00:00:00Z"]).unwrap_err();
+    assert!(later.contains("cannot be reached"), "{later}");
+}
+
+#[test]
+fn segments_are_kept_once_and_no_others_are_taken() {
+    let mut world = World::new();
+    world.start();
+    world.cluster.execute("CREATE TABLE t (id serial PRIMARY KEY, word text)");
+    world.archive();
+    let data = world.cluster.data_dir().display().to_string();
+    let name = world.cluster.psql("SELECT last_archived_wal FROM pg_stat_archiver");
+    let out = world.places.join("out");
+    world.run(&["log", "get", &name, &out.display().to_string(), "--data-dir", &data]);
+    let bytes = fs::read(&out).unwrap();
+    assert_eq!(bytes.len(), 16 << 20);
+
+    let copy = world.places.join(&name);
+    let push = |path: &Path| world.try_run(&["log", "push", &path.display().to_string(), "--data-dir", &data]);
+    fs::write(&copy, &bytes).unwrap();
+    let again: serde_json::Value = serde_json::from_str(&push(&copy).unwrap()).unwrap();
+    assert_eq!(json(&again, "/outcome"), "already there");
+
+    let mut other = bytes.clone();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(&copy, &other).unwrap();
+    assert!(push(&copy).unwrap_err().contains("with other bytes"));
+
+    let mut foreign = bytes.clone();
+    foreign[24] ^= 1;
+    fs::write(&copy, &foreign).unwrap();
+    assert!(push(&copy).unwrap_err().contains("cluster"));
+
+    let renamed = world.places.join("0000000100000000000000FE");
+    fs::write(&renamed, &bytes).unwrap();
+    push(&renamed).unwrap_err();
+    fs::write(&copy, &bytes[..1000]).unwrap();
+    push(&copy).unwrap_err();
+    let missing = ["log", "get", "0000000100000000000000EE", "/nowhere/x", "--data-dir", &data];
+    assert!(world.try_run(&missing).unwrap_err().contains("no unit of redo of this name"));
+}
+
+#[test]
+fn a_restored_server_is_started_and_what_cannot_be_is_refused() {
+    let mut world = World::new();
+    let socket = world.cluster.socket_dir().display().to_string();
+    world.cluster.put("postgresql.auto.conf", format!("unix_socket_directories = '{socket}'\nlisten_addresses = ''\n"));
+    world.start();
+    world.cluster.execute("CREATE TABLE t (id serial PRIMARY KEY, word text)");
+    world.cluster.execute("INSERT INTO t (word) VALUES ('kept')");
+    world.backup("full");
+    let running = format!("pgdata:{}", world.cluster.data_dir().display());
+    let said = world.try_run(&["backup", "--source", &running]).unwrap_err();
+    assert!(said.contains("the server runs"), "{said}");
+    world.cluster.stop(StopMode::Fast);
+    world.run(&["backup", "--source", &running, "--level", "differential"]);
+    let to = world.places.join("opened");
+    world.run(&["restore", "--to", &to.display().to_string(), "--open", "--open-wait", "60"]);
+    let mut opened = Cluster::adopt(Version::V15, &to);
+    let control = opened.run_tool("pg_controldata", &["-D", &to.display().to_string()]);
+    assert!(control.contains("in production"), "{control}");
+    let pid = fs::read_to_string(to.join("postmaster.pid")).unwrap();
+    let pid = pid.lines().next().unwrap();
+    assert!(std::process::Command::new("kill").args(["-INT", pid]).status().unwrap().success());
+    let gone = || !to.join("postmaster.pid").exists();
+    (0..600)
+        .find(|_| {
+            gone() || {
+                std::thread::sleep(Duration::from_millis(100));
+                false
+            }
+        })
+        .expect("the server ends");
+    opened.start();
+    assert_eq!(opened.psql("SELECT word FROM t"), "kept");
+}

@@ -1,0 +1,80 @@
+//! Starting a restored cluster and waiting until it is open to its users.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use setpiece_core::source::OpenRequest;
+use setpiece_core::{Error, ErrorKind, Result};
+
+use crate::control::{Control, State};
+use crate::dialect::Dialect;
+
+/// How often is looked whether the server is open.
+const LOOK: Duration = Duration::from_millis(100);
+/// Where the server's messages go until it takes its own way.
+const LOG: &str = "setpiece-start.log";
+/// Bytes of its messages that an error shows.
+const SHOWN: usize = 2000;
+
+/// Starts the server and waits until it has recovered.
+pub(crate) fn open(directory: &Path, dialect: Dialect, how: &OpenRequest<'_>) -> Result<()> {
+    let began = Instant::now();
+    let log = directory.join(LOG);
+    let program = find_program(directory, dialect, how.programs)?;
+    let mut command = Command::new(&program);
+    command.arg("-D").arg(directory).arg("-l").arg(&log).arg("-w").arg("-t").arg(how.wait.as_secs().max(1).to_string());
+    let command = command.arg("start").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let done = command.output().map_err(|error| Error::io(program.display().to_string(), error))?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+        return Err(failed(directory, &format!("the server did not start: {said}"), &log));
+    }
+    loop {
+        let (control, _) = Control::read(directory, dialect)?;
+        match control.state {
+            State::Other(IN_PRODUCTION) => return Ok(()),
+            State::ShutDown | State::ShutDownInRecovery => {
+                return Err(failed(directory, "the server ended before it was open", &log));
+            }
+            State::Other(_) if began.elapsed() > how.wait => {
+                return Err(failed(directory, "the server recovers still", &log));
+            }
+            State::Other(_) if !runs(directory) => {
+                return Err(failed(directory, "the server ended before it was open", &log));
+            }
+            State::Other(_) => thread::sleep(LOOK),
+        }
+    }
+}
+
+/// The state of a server that is open, from `pg_control.h`.
+const IN_PRODUCTION: u32 = 6;
+
+fn runs(directory: &Path) -> bool {
+    ["postmaster.pid", "kingbase.pid"].iter().any(|name| directory.join(name).exists())
+}
+
+fn failed(directory: &Path, text: &str, log: &Path) -> Error {
+    let said = fs::read_to_string(log).unwrap_or_default();
+    let from = said.char_indices().rev().nth(SHOWN).map_or(0, |(at, _)| at);
+    Error::new(ErrorKind::Target, text.to_owned())
+        .on(directory.display().to_string())
+        .remedy(format!("the database is restored; look at what its server said: {}", said[from..].trim()))
+}
+
+/// The program that starts servers: where the caller says, or where distributions put it.
+fn find_program(directory: &Path, dialect: Dialect, programs: &[PathBuf]) -> Result<PathBuf> {
+    let name = dialect.name("ctl");
+    let version = fs::read_to_string(directory.join(dialect.version_file())).unwrap_or_default();
+    let version = version.trim();
+    let usual = [format!("/usr/lib/postgresql/{version}/bin"), format!("/usr/pgsql-{version}/bin")].map(PathBuf::from);
+    let found = programs.iter().chain(&usual).map(|place| place.join(&name)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("{name} of version {version} was not found"))
+            .on(directory.display().to_string())
+            .remedy("say where the server's programs are (--programs DIR), or start the server yourself: the database is restored")
+    })
+}

@@ -1,0 +1,198 @@
+//! One backup: the files of the data directory, read while the server runs or stands still.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use setpiece_core::model::{
+    BranchHistory, FileEntry, FileId, LogUnit, Lsn, NodeRange, PageSet, RelPath, StateMark, Tablespace,
+};
+use setpiece_core::source::{BackupRun, CarriedFile, ChangeMap, EndInfo, NodePosition, PageState};
+use setpiece_core::{Error, ErrorKind, Result};
+
+use crate::control::Control;
+use crate::dialect::Dialect;
+use crate::page;
+use crate::segments::{LogDirectory, NODE};
+use crate::session::Session;
+use crate::tree::{Member, Tree};
+
+/// Files that are kept open for the pages that come next.
+const OPEN: usize = 32;
+
+/// A backup under way.
+pub(crate) struct Run {
+    pub(crate) directory: PathBuf,
+    pub(crate) dialect: Dialect,
+    pub(crate) control: Control,
+    /// The connection that the backup was begun on; none when the server stands still.
+    pub(crate) session: Option<Mutex<Session>>,
+    pub(crate) begin: [NodePosition; 1],
+    pub(crate) timeline: u32,
+    pub(crate) branch: BranchHistory,
+    pub(crate) log: LogDirectory,
+    pub(crate) parameters: Vec<(String, String)>,
+    pub(crate) files: Files,
+    /// Where the redo that the set needs ends; known from the end on.
+    pub(crate) end: Option<Lsn>,
+}
+
+/// The files of a backup and those that are open.
+pub(crate) struct Files {
+    entries: Vec<FileEntry>,
+    members: Vec<Member>,
+    tablespaces: Vec<Tablespace>,
+    open: Mutex<VecDeque<(usize, Option<Arc<File>>)>>,
+}
+
+impl Files {
+    pub(crate) fn new(tree: Tree) -> Self {
+        let entries = tree.members.iter().map(|member| member.entry.clone()).collect();
+        Files { entries, members: tree.members, tablespaces: tree.tablespaces, open: Mutex::default() }
+    }
+
+    fn find(&self, file: FileId) -> Result<usize> {
+        let none = || Error::new(ErrorKind::Internal, format!("file {} is not part of the backup", file.0));
+        self.entries.binary_search_by_key(&file, |entry| entry.id).map_err(|_| none())
+    }
+
+    /// The file, opened; `None` when it has vanished.
+    fn opened(&self, at: usize) -> Result<Option<Arc<File>>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, file)) = open.iter().find(|(have, _)| *have == at) {
+            return Ok(file.clone());
+        }
+        let path = &self.members[at].path;
+        let file = match File::open(path) {
+            Ok(file) => Some(Arc::new(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io(path.display().to_string(), error)),
+        };
+        if open.len() >= OPEN {
+            open.pop_front();
+        }
+        open.push_back((at, file.clone()));
+        Ok(file)
+    }
+
+    /// Fills `into` from a place in a file, with zeros where the file ends early or is gone.
+    fn read(&self, at: usize, offset: u64, into: &mut [u8]) -> Result<()> {
+        let Some(file) = self.opened(at)? else {
+            into.fill(0);
+            return Ok(());
+        };
+        let mut filled = 0;
+        while filled < into.len() {
+            match file.read_at(&mut into[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io(self.members[at].path.display().to_string(), error)),
+            }
+        }
+        into[filled..].fill(0);
+        Ok(())
+    }
+}
+
+impl BackupRun for Run {
+    fn online(&self) -> bool {
+        self.session.is_some()
+    }
+
+    fn begin(&self) -> &[NodePosition] {
+        &self.begin
+    }
+
+    fn branch(&self) -> &BranchHistory {
+        &self.branch
+    }
+
+    fn tablespaces(&self) -> &[Tablespace] {
+        &self.files.tablespaces
+    }
+
+    fn files(&self) -> &[FileEntry] {
+        &self.files.entries
+    }
+
+    fn valid_pages(&self, _file: FileId) -> Result<Option<PageSet>> {
+        Ok(None)
+    }
+
+    fn read(&self, file: FileId, first: u64, count: u64, into: &mut Vec<u8>) -> Result<()> {
+        let at = self.files.find(file)?;
+        let entry = &self.files.entries[at];
+        let offset = entry.offset(first);
+        let len = (count * u64::from(entry.page_size)).min(entry.len.saturating_sub(offset));
+        into.clear();
+        into.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+        self.files.read(at, offset, into)
+    }
+
+    fn inspect(&self, file: FileId, page: u64, bytes: &[u8]) -> PageState {
+        let member = self.files.find(file).ok().map(|at| &self.files.members[at]);
+        match member.and_then(|member| member.first_block) {
+            Some(first) => page::judge(bytes, first + page, self.control.checksums != 0),
+            None => PageState::Unversioned,
+        }
+    }
+
+    fn change_map(&self, _since: Lsn, _marks: Option<&[StateMark]>) -> Result<ChangeMap> {
+        Ok(ChangeMap::Unknown("the server's log has not been read for changes".into()))
+    }
+
+    fn end(&mut self) -> Result<EndInfo> {
+        let begin = self.begin[0].lsn;
+        let mut carried = Vec::new();
+        let end = match &self.session {
+            Some(session) => {
+                let stopped = session.lock().unwrap_or_else(PoisonError::into_inner).stop()?;
+                carried.push(carry("backup_label", stopped.label.into_bytes())?);
+                if !stopped.tablespace_map.is_empty() {
+                    carried.push(carry("tablespace_map", stopped.tablespace_map.into_bytes())?);
+                }
+                stopped.lsn
+            }
+            None => Lsn(self.control.checkpoint.0 + 1),
+        };
+        // Behind everything else, as the server's documentation asks for.
+        let (control, bytes) = Control::read(&self.directory, self.dialect)?;
+        if control.system_identifier != self.control.system_identifier {
+            return Err(Error::new(ErrorKind::Source, "the cluster was replaced by another one during the backup")
+                .on(self.directory.display().to_string()));
+        }
+        carried.push(carry(&self.dialect.control_file(), bytes)?);
+        self.end = Some(end);
+        let number = |lsn| Some(self.log.number(lsn));
+        let range = NodeRange {
+            node: NODE,
+            begin_lsn: begin,
+            begin_seq: number(begin),
+            end_lsn: end,
+            end_seq: number(Lsn(end.0.saturating_sub(1))),
+        };
+        Ok(EndInfo {
+            nodes: vec![range],
+            bak_end_lsn: end,
+            needs_log: true,
+            cookie: Vec::new(),
+            marks: None,
+            parameters: self.parameters.clone(),
+            carried,
+        })
+    }
+
+    fn log(&mut self, sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {
+        let end = self.end.ok_or_else(|| Error::new(ErrorKind::Internal, "redo asked for before the end"))?;
+        self.log.units(self.timeline, self.begin[0].lsn, end, sink)
+    }
+}
+
+fn carry(path: &str, bytes: Vec<u8>) -> Result<CarriedFile> {
+    let path = RelPath::new(path).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+    Ok(CarriedFile { path, bytes })
+}

@@ -1,0 +1,243 @@
+//! The files of a data directory that belong into a backup.
+//!
+//! What is left out is what PostgreSQL's documentation of the backup protocol says may be: files of the running server,
+//! temporary files, statistics, and everything of unlogged relations but their init forks.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use setpiece_core::model::{FileEntry, FileId, FileKind, RelPath, Tablespace, TablespaceId, TablespaceKind, Tracking};
+use setpiece_core::{Error, ErrorKind, Result};
+
+use crate::control::Control;
+use crate::dialect::Dialect;
+use crate::identity::file_id;
+
+/// The default tablespaces' number in PostgreSQL's catalog: everything below the data directory itself.
+const DEFAULT_TABLESPACE: u32 = 1663;
+
+/// A file that will be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How it is recorded.
+    pub entry: FileEntry,
+    /// The number of its first block in its relation's fork; `None` when it is no fork of a relation.
+    pub first_block: Option<u64>,
+}
+
+/// The files of a cluster and its tablespaces.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    /// Ascending by number.
+    pub members: Vec<Member>,
+    pub tablespaces: Vec<Tablespace>,
+}
+
+/// A tablespace as the server or the directory knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub oid: u32,
+    pub name: String,
+}
+
+/// Walks a data directory. `names` are the names of tablespaces, as far as known.
+pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names: &[Place]) -> Result<Tree> {
+    let mut walk = Walk { dialect, control, members: BTreeMap::new() };
+    let mut tablespaces = vec![Tablespace {
+        id: TablespaceId(DEFAULT_TABLESPACE),
+        name: dialect.name("default"),
+        kind: TablespaceKind::System,
+        location: None,
+    }];
+    let root = Root { tablespace: DEFAULT_TABLESPACE, stored_below: String::new(), known_as: String::new() };
+    walk.directory(directory, "", &root)?;
+    let links = directory.join(dialect.name("tblspc"));
+    for (name, kind) in list(&links)? {
+        let Ok(oid) = name.parse::<u32>() else { continue };
+        let link = links.join(&name);
+        let known_as = format!("{}/{name}", dialect.name("tblspc"));
+        let called =
+            names.iter().find(|place| place.oid == oid).map_or_else(|| name.clone(), |place| place.name.clone());
+        let location = if kind.is_symlink() {
+            let location = fs::read_link(&link).map_err(failed(&link))?;
+            let text = location.to_str().ok_or_else(|| not_text(&location))?.to_owned();
+            Some(text)
+        } else {
+            None
+        };
+        let stored_below = if location.is_some() { String::new() } else { format!("{known_as}/") };
+        walk.directory(&link, "", &Root { tablespace: oid, stored_below, known_as: format!("{known_as}/") })?;
+        tablespaces.push(Tablespace { id: TablespaceId(oid), name: called, kind: TablespaceKind::Data, location });
+    }
+    Ok(Tree { members: walk.members.into_values().collect(), tablespaces })
+}
+
+struct Walk<'a> {
+    dialect: Dialect,
+    control: &'a Control,
+    members: BTreeMap<FileId, Member>,
+}
+
+/// A directory that is walked by itself.
+struct Root {
+    tablespace: u32,
+    /// What comes before a path in it when it is recorded.
+    stored_below: String,
+    /// What comes before a path in it when it is numbered.
+    known_as: String,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, at: &Path, below: &str, root: &Root) -> Result<()> {
+        let entries = list(at)?;
+        let unlogged: HashSet<&str> = entries.iter().filter_map(|(name, _)| name.strip_suffix("_init")).collect();
+        for (name, metadata) in &entries {
+            let inner = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
+            let path = at.join(name);
+            if metadata.is_dir() {
+                if self.keeps_directory(name, below, root) {
+                    self.directory(&path, &inner, root)?;
+                }
+            } else if metadata.is_file() && self.keeps_file(name, below, &unlogged) {
+                self.add(path, &inner, metadata, root)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keeps_directory(&self, name: &str, below: &str, root: &Root) -> bool {
+        let emptied =
+            ["wal", "replslot", "dynshmem", "notify", "serial", "snapshots", "stat_tmp", "subtrans", "tblspc"];
+        let at_top = below.is_empty() && root.known_as.is_empty();
+        let is_emptied = at_top && emptied.iter().any(|part| self.dialect.name(part) == name);
+        !is_emptied && !name.starts_with("pgsql_tmp") && name != "lost+found"
+    }
+
+    fn keeps_file(&self, name: &str, below: &str, unlogged: &HashSet<&str>) -> bool {
+        let of_the_server = [
+            "postmaster.pid",
+            "postmaster.opts",
+            "backup_label",
+            "backup_label.old",
+            "tablespace_map",
+            "tablespace_map.old",
+            "backup_manifest",
+            "current_logfiles",
+            "current_logfiles.tmp",
+            "postgresql.auto.conf.tmp",
+            "recovery.signal",
+            "standby.signal",
+            "kingbase.pid",
+            "kingbase.opts",
+        ];
+        let control = format!("{below}/{name}") == self.dialect.control_file();
+        let caches = name.starts_with(&self.dialect.name("internal.init"));
+        if control || caches || name.starts_with("pgsql_tmp") || (below.is_empty() && of_the_server.contains(&name)) {
+            return false;
+        }
+        match Relation::of(name) {
+            Some(relation) => !relation.temporary && (relation.fork == "init" || !unlogged.contains(relation.number)),
+            None => true,
+        }
+    }
+
+    fn add(&mut self, path: PathBuf, inner: &str, metadata: &Metadata, root: &Root) -> Result<()> {
+        let id = file_id(&format!("{}{inner}", root.known_as));
+        let stored = RelPath::new(format!("{}{inner}", root.stored_below))
+            .map_err(|error| Error::new(ErrorKind::Source, error.to_string()).on(path.display().to_string()))?;
+        let relation = is_relation(inner, &root.known_as).and_then(Relation::of);
+        let first_block =
+            relation.as_ref().map(|relation| relation.segment * u64::from(self.control.blocks_per_segment));
+        let by_lsn = relation.is_some_and(|relation| matches!(relation.fork, "main" | "init"));
+        let entry = FileEntry {
+            id,
+            // A base with other checksums has pages that would not do: whoever switches them on rewrites every page and
+            // leaves its LSN alone.
+            generation: u64::from(self.control.checksums),
+            tablespace: TablespaceId(root.tablespace),
+            path: stored,
+            kind: if first_block.is_some() { FileKind::Paged } else { FileKind::Plain },
+            page_size: self.control.block_size,
+            len: metadata.len(),
+            tracking: if by_lsn { Tracking::PageLsn } else { Tracking::Always },
+            mode: Some(metadata.mode() & 0o777),
+        };
+        let other = self.members.insert(id, Member { path: path.clone(), entry, first_block });
+        other.map_or(Ok(()), |other| {
+            let text = format!("{} and {} have the same number", other.path.display(), path.display());
+            Err(Error::new(ErrorKind::Unsupported, text).remedy("rewrite one of the two, by VACUUM FULL for instance"))
+        })
+    }
+}
+
+/// A file's name, when its directory is one of those that hold relations.
+fn is_relation<'p>(inner: &'p str, known_as: &str) -> Option<&'p str> {
+    let parts: Vec<&str> = inner.split('/').collect();
+    match (parts.as_slice(), known_as.is_empty()) {
+        (["global", name] | ["base", _, name], true) | ([_, _, name], false) => Some(name),
+        _ => None,
+    }
+}
+
+/// What a relation's file is called: `16385`, `16385.2`, `16385_vm`, `t3_16385`.
+struct Relation<'n> {
+    number: &'n str,
+    fork: &'n str,
+    segment: u64,
+    temporary: bool,
+}
+
+impl<'n> Relation<'n> {
+    fn of(name: &'n str) -> Option<Self> {
+        let (stem, segment) = match name.split_once('.') {
+            Some((stem, segment)) => (stem, segment.parse().ok()?),
+            None => (name, 0),
+        };
+        let numeric = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (temporary, stem) = match stem.strip_prefix('t').and_then(|rest| rest.split_once('_')) {
+            Some((backend, rest)) if numeric(backend) => (true, rest),
+            _ => (false, stem),
+        };
+        let (number, fork) = match stem.split_once('_') {
+            Some((number, fork)) if ["fsm", "vm", "init"].contains(&fork) => (number, fork),
+            Some(_) => return None,
+            None => (stem, "main"),
+        };
+        numeric(number).then_some(Relation { number, fork, segment, temporary })
+    }
+}
+
+/// The names in a directory with what is known of them, sorted. What vanishes meanwhile is left out.
+fn list(directory: &Path) -> Result<Vec<(String, Metadata)>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed(directory))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed(directory))?;
+        let name = entry.file_name().into_string().map_err(|name| not_text(Path::new(&name)))?;
+        match entry.metadata() {
+            Ok(metadata) => found.push((name, metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&entry.path())(error)),
+        }
+    }
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(found)
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    move |error| Error::io(path.display().to_string(), error)
+}
+
+fn not_text(path: &Path) -> Error {
+    Error::new(ErrorKind::Unsupported, "a name that is not UTF-8 cannot be recorded")
+        .on(path.display().to_string())
+        .remedy("rename it")
+}

@@ -1,0 +1,165 @@
+//! What a record changes, and what it says about the cluster: the facts that a backup needs.
+//!
+//! A record names most of the blocks that it changes. What it changes besides is told by its resource manager, and the
+//! parts below know those that matter: `heap` clears bits of the visibility map, `storage` makes, cuts and drops files,
+//! `database` makes and drops directories, `xact` ends transactions and drops files with them, `cluster` is what the
+//! server says about itself. A record of any other resource manager, an extension's too, changes only blocks that it
+//! names.
+
+mod cluster;
+mod database;
+mod heap;
+mod storage;
+mod xact;
+
+use minicbor::{Decode, Encode};
+use setpiece_core::model::{Lsn, Timestamp};
+use setpiece_core::{Error, Result};
+
+use super::lsn::lsn_text;
+use super::record::Record;
+use super::rel::{DatabaseDir, RelFork};
+use super::rmgr;
+
+/// The record changes files of relations in ways that its block references do not tell.
+const SPECIAL: u8 = 0x01;
+
+/// How much of its work the WAL tells (the setting `wal_level`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum WalLevel {
+    /// Enough for a restart after a crash; not for archives.
+    #[n(0)]
+    Minimal,
+    /// Enough for archives and standbys.
+    #[n(1)]
+    Replica,
+    /// Enough for logical replication as well.
+    #[n(2)]
+    Logical,
+}
+
+impl WalLevel {
+    /// The level with PostgreSQL's number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [WalLevel::Minimal, WalLevel::Replica, WalLevel::Logical].into_iter().find(|level| level.number() == number)
+    }
+
+    /// PostgreSQL's number.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            WalLevel::Minimal => 0,
+            WalLevel::Replica => 1,
+            WalLevel::Logical => 2,
+        }
+    }
+}
+
+/// One thing that a record does or says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fact<'r> {
+    /// A block changes.
+    Block(RelFork, u32),
+    /// A fork is made or cut, so that everything from this block on may differ from what was there before.
+    From(RelFork, u32),
+    /// All forks of a relation are dropped when the transaction ends.
+    Dropped(RelFork),
+    /// The directory of a database is made by copying files that the WAL does not hold.
+    DirectoryCopied(DatabaseDir),
+    /// The directory of a database is made; what comes into it is in the WAL.
+    DirectoryMade(DatabaseDir),
+    /// The directory of a database is dropped.
+    DirectoryDropped(DatabaseDir),
+    /// The file that maps catalogs to relations (`pg_filenode.map`) of a directory is replaced.
+    MapChanged(DatabaseDir),
+    /// A tablespace is made.
+    TablespaceMade {
+        /// Its OID.
+        tablespace: u32,
+        /// The directory it lies in, as the server knows it; empty for one inside of the data directory.
+        path: &'r [u8],
+    },
+    /// A tablespace is dropped.
+    TablespaceDropped(u32),
+    /// A transaction is committed.
+    Commit {
+        /// The transaction.
+        xid: u32,
+        /// The moment, by the server's clock.
+        time: Timestamp,
+    },
+    /// A transaction is aborted.
+    Abort {
+        /// The transaction.
+        xid: u32,
+        /// The moment, by the server's clock.
+        time: Timestamp,
+    },
+    /// A checkpoint is complete.
+    Checkpoint {
+        /// Recovery from this checkpoint begins here.
+        redo: Lsn,
+        /// Whether the server went on meanwhile; `false` for that of a clean shutdown.
+        online: bool,
+        /// The moment, to the second.
+        time: Timestamp,
+    },
+    /// What follows is on another timeline.
+    Timeline {
+        /// The new one.
+        timeline: u32,
+        /// The one that it left.
+        previous: u32,
+    },
+    /// The server runs with this `wal_level` from here on. Told when it starts with other settings than before.
+    WalLevel(WalLevel),
+    /// The rest of the segment is empty.
+    Switch,
+    /// A named place to recover to.
+    RestorePoint {
+        /// The name.
+        name: &'r [u8],
+        /// The moment, by the server's clock.
+        time: Timestamp,
+    },
+    /// A backup that began at this LSN ended.
+    BackupEnd(Lsn),
+}
+
+/// Hands what `record` does and says to `each`. `block_size` is that of the cluster's relations.
+///
+/// # Errors
+/// When what the record changes cannot be told: it says less than a record of its kind must, or is of a kind that is
+/// not known and says that it changes files.
+pub fn facts<'r>(record: &Record<'r>, block_size: u32, each: &mut impl FnMut(Fact<'r>)) -> Result<()> {
+    for block in record.blocks {
+        each(Fact::Block(block.fork, block.block));
+    }
+    let told = match record.rmgr {
+        rmgr::HEAP => heap::heap(record, block_size, each),
+        rmgr::HEAP2 => heap::heap2(record, block_size, each),
+        rmgr::XACT => xact::xact(record, each),
+        rmgr::SMGR => storage::storage(record, block_size, each),
+        rmgr::DATABASE => database::database(record, each),
+        rmgr::TABLESPACE => database::tablespace(record, each),
+        rmgr::RELMAP => database::map(record, each),
+        rmgr::XLOG => cluster::cluster(record, each),
+        // Says that it changes files in a way of its own, which only those above are known to do.
+        _ if record.info & SPECIAL != 0 => None,
+        _ => Some(()),
+    };
+    told.ok_or_else(|| {
+        let object = format!("WAL record at {}", lsn_text(record.start));
+        let kind = rmgr::name(record.rmgr).unwrap_or("?");
+        let what = format!("what a record {kind} {:02X} of {} changes cannot be told", record.info, record.version);
+        Error::damaged(object, what).remedy("begin a new chain with a full backup")
+    })
+}
+
+/// A moment as PostgreSQL counts it: in microseconds since 2000.
+fn moment(micros: i64) -> Timestamp {
+    Timestamp(micros.saturating_add(946_684_800_000_000))
+}

@@ -1,0 +1,86 @@
+//! What the tests share: a repository in memory, backups into it, and clusters restored from it.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use setpiece_core::Result;
+use setpiece_core::backup::{BackupOptions, BackupReport, Surroundings, backup, new_repository_id};
+use setpiece_core::events::Silent;
+use setpiece_core::media::memory::MemoryMedium;
+use setpiece_core::media::repository::Repository;
+use setpiece_core::model::{Level, RecoveryTarget, Until};
+use setpiece_core::pipeline::Cancel;
+use setpiece_core::restore::{RestoreReport, RestoreRequest, restore};
+use setpiece_core::source::Source;
+use setpiece_core::transform::plain_descriptor;
+use setpiece_core::verify::{Depth, check};
+use setpiece_source_postgres::{Dialect, PostgresDirectory, PostgresRecovery, PostgresSource};
+use setpiece_test_postgres::Cluster;
+
+pub const RECOVERY: PostgresRecovery = PostgresRecovery(Dialect::Postgresql);
+
+pub fn around(cancel: &Cancel) -> Surroundings<'_> {
+    Surroundings { observer: &Silent, cancel, cache: None }
+}
+
+/// A repository in memory.
+pub struct Store(pub Repository);
+
+impl Store {
+    pub fn new() -> Self {
+        let (descriptor, vault) = plain_descriptor(new_repository_id().unwrap());
+        Store(Repository::init(Arc::new(MemoryMedium::new()), descriptor, vault).unwrap())
+    }
+
+    pub fn try_backup(&self, source: &dyn Source, level: Level) -> Result<BackupReport> {
+        let mut options = BackupOptions::default();
+        options.level = level;
+        options.channels = 2;
+        backup(&self.0, source, &options, around(&Cancel::new()))
+    }
+
+    /// A backup of a running server.
+    pub fn online(&self, cluster: &Cluster, level: Level) -> BackupReport {
+        self.try_backup(&PostgresSource::open(&cluster.uri()).unwrap(), level).unwrap()
+    }
+
+    /// A backup of a server that was shut down.
+    pub fn offline(&self, directory: &Path, level: Level) -> BackupReport {
+        self.try_backup(&PostgresDirectory::open(directory).unwrap(), level).unwrap()
+    }
+
+    pub fn try_restore(&self, until: Until, to: &Path, map: &[(String, PathBuf)]) -> Result<RestoreReport> {
+        let mut request = RestoreRequest::default();
+        request.target = RecoveryTarget { until, ..RecoveryTarget::default() };
+        request.map = map.to_vec();
+        restore(&self.0, &[&RECOVERY], &request, to, around(&Cancel::new()))
+    }
+
+    /// Every page of every set is what its cluster would take.
+    pub fn check_pages(&self) {
+        let report = check(&self.0, &[&RECOVERY], &[], Depth::Pages, 2, around(&Cancel::new())).unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+}
+
+/// Starts a restored directory and waits until it is open for writing.
+pub fn open(like: &Cluster, directory: &Path) -> Cluster {
+    let mut cluster = like.open_directory(directory);
+    let begun = Instant::now();
+    while cluster.try_psql("SELECT NOT pg_is_in_recovery()").as_deref() != Ok("t") {
+        let goes_on = cluster.is_running() && begun.elapsed() < Duration::from_secs(60);
+        assert!(goes_on, "the restored server is not open: {}", cluster.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    cluster
+}
+
+/// A directory that the server's user can reach.
+pub fn reachable() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    dir
+}
