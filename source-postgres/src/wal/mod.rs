@@ -34,6 +34,8 @@
 mod blocks;
 mod bytes;
 mod changes;
+#[cfg(test)]
+mod changes_tests;
 mod facts;
 mod gather;
 mod lsn;
@@ -41,6 +43,8 @@ mod name;
 mod page;
 mod paths;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 mod record;
 mod rel;
 mod rmgr;
