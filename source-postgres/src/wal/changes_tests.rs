@@ -162,7 +162,7 @@ fn check_pages(changes: &Changes, deeds: &[Deed], exact: bool) -> Result<(), Tes
                 let expected = oracle.get(&fork).cloned().unwrap_or_default();
                 prop_assert!(told.is_superset(&expected));
                 prop_assert!(!exact || told == expected, "{fork}: {told:?} {expected:?}");
-                for changed in changes.fork(fork) {
+                if let Some(changed) = changes.fork(fork) {
                     let blocks = &changed.blocks;
                     prop_assert!(blocks.is_valid());
                     let cut =
@@ -311,18 +311,18 @@ fn the_free_space_map_is_always_taken() {
 fn many_scattered_blocks_stay_within_bounds() {
     let fork = |relation| RelFork { tablespace: 1663, database: 5, relation, fork: Fork::Main };
     let mut gatherer = Gatherer::new(Lsn(0), 8192);
+    gatherer.most_runs = 1000;
     let version = Version::from_major(15).unwrap();
-    for number in 0..4_500_000u32 {
+    for number in (0..30_000u32).map(|number| number * 7919 % 30_000) {
         let named = BlockRef { id: 0, fork: fork(number % 3), block: number, image: None, will_init: false };
-        let at = u64::from(number) * 8 + 8;
-        let (start, end, prev) = (Lsn(at), Lsn(at + 8), Lsn(0));
+        let (start, end, prev) = (Lsn(8), Lsn(16), Lsn(0));
         let record =
             Record { version, start, end, len: 8, xid: 3, rmgr: 11, info: 0, prev, main: &[], blocks: &[named] };
         gatherer.add(&record).unwrap();
     }
     let changes = gatherer.finish(Lsn(0));
-    assert!(changes.runs() <= 4 << 20);
-    for number in (0..4_500_000).step_by(997) {
+    assert!(changes.runs() <= 1000);
+    for number in 0..30_000 {
         assert!(changes.fork(fork(number % 3)).unwrap().contains(number));
     }
 }

@@ -1,9 +1,9 @@
 //! PostgreSQL's write-ahead log: bytes in, facts out. No I/O, no server.
 //!
-//! From the ground up: `name` has the names of segments and the arithmetic of LSNs, `page` and [`segment`] what pages
-//! say about themselves, [`reader`] cuts a stream of pages into records, `record` takes one apart, [`facts()`] says what
-//! it changes, [`gather`] puts the facts of a stretch together to [`Changes`], which [`stored`] makes bytes of. [`paths`]
-//! says in which file a relation lies.
+//! From the ground up: `name` has the names of segments and the arithmetic of LSNs, `page` and `segment` what pages say
+//! about themselves, `reader` cuts a stream of pages into records, `record` takes one apart, `facts` says what it changes,
+//! `gather` puts the facts of a stretch together to [`Changes`], which `stored` makes bytes of. `paths` says in which
+//! file a relation lies.
 //!
 //! ```
 //! use setpiece_source_postgres::wal::{Changes, Gatherer, Reader};
