@@ -1,10 +1,11 @@
 //! What a stretch of WAL changes, put together so that it can be kept and joined with what comes before and after.
 //!
 //! It is complete in this sense: a file that was there when the stretch began, brought up to date with the pages named
-//! here and with those that lie behind its old end, is as it was when the stretch ended. Three things are outside of
-//! WAL, and so outside of this: the free space map, which is to be taken whole, always; the relations that are not
-//! logged, of which only the init fork counts; and hints, which any server can find out again, where neither checksums
-//! nor `wal_log_hints` are on.
+//! here and with those that lie behind its old end, is as it was when the stretch ended. Some things are outside of WAL,
+//! and so outside of this: the free space map, which is to be taken whole, always; the relations that are not logged, of
+//! which only the init fork counts; hints, which any server can find out again, where neither checksums nor
+//! `wal_log_hints` are on; and the list of pages with room on the first page of an SP-GiST index, of which a standby has
+//! an old one as well.
 //!
 //! Memory is bounded: when there are too many runs, small gaps between them are filled in. Then there are more pages
 //! than changed, never fewer.

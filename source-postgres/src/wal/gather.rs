@@ -26,13 +26,15 @@ pub struct Gatherer {
     upto: Lsn,
     changes: Changes,
     notes: Notes,
+    /// Runs of blocks that are kept at most.
+    pub(super) most_runs: usize,
 }
 
 impl Gatherer {
     /// Gathers the records that end after `after`, in a cluster whose relations have blocks of `block_size` bytes.
     #[must_use]
     pub fn new(after: Lsn, block_size: u32) -> Self {
-        Gatherer { block_size, upto: after, changes: Changes::none(after), notes: Notes::new() }
+        Gatherer { block_size, upto: after, changes: Changes::none(after), notes: Notes::new(), most_runs: MAX_RUNS }
     }
 
     /// Adds what `record` changes. Records are to come in their order; those that end before the stretch begins are
@@ -70,7 +72,7 @@ impl Gatherer {
 
     fn settle(&mut self) {
         self.notes.drain(|fork, blocks| self.changes.forks.entry(fork).or_default().add(blocks));
-        self.changes.bound(MAX_RUNS);
+        self.changes.bound(self.most_runs);
     }
 }
 

@@ -1,9 +1,9 @@
 //! PostgreSQL's write-ahead log: bytes in, facts out. No I/O, no server.
 //!
-//! From the ground up: `name` has the names of segments and the arithmetic of LSNs, `page` and [`segment`] what pages
-//! say about themselves, [`reader`] cuts a stream of pages into records, `record` takes one apart, [`facts()`] says what
-//! it changes, [`gather`] puts the facts of a stretch together to [`Changes`], which [`stored`] makes bytes of. [`paths`]
-//! says in which file a relation lies.
+//! From the ground up: `name` has the names of segments and the arithmetic of LSNs, `page` and `segment` what pages say
+//! about themselves, `reader` cuts a stream of pages into records, `record` takes one apart, `facts` says what it changes,
+//! `gather` puts the facts of a stretch together to [`Changes`], which `stored` makes bytes of. `paths` says in which
+//! file a relation lies.
 //!
 //! ```
 //! use setpiece_source_postgres::wal::{Changes, Gatherer, Reader};
@@ -34,6 +34,8 @@
 mod blocks;
 mod bytes;
 mod changes;
+#[cfg(test)]
+mod changes_tests;
 mod facts;
 mod gather;
 mod lsn;
@@ -41,6 +43,8 @@ mod name;
 mod page;
 mod paths;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 mod record;
 mod rel;
 mod rmgr;

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use dump::{Inspected, Shown, inspected, pg_waldump, pg_walinspect};
 use pages::{Files, files, prove};
+use proptest::prelude::*;
 use server::{Installation, Server};
 use setpiece_core::model::{Lsn, Timestamp};
 use setpiece_source_postgres::wal::{
@@ -356,5 +357,92 @@ fn what_the_server_says_about_itself_is_heard() {
         let commits = changes.commits().unwrap();
         assert!(commits.count >= 2 && commits.first < commits.last);
         assert!(Timestamp(earlier) < commits.last && commits.last < Timestamp(later), "{commits:?}");
+    }
+}
+
+/// What is read of WAL, to be held against what is read of a changed copy: where each record begins and ends.
+fn outline(bytes: &[u8]) -> Vec<(Lsn, Lsn, u32, u8, u8, usize)> {
+    let mut outline = Vec::new();
+    let mut reader = Reader::new();
+    let Ok(mut records) = reader.push(bytes) else { return outline };
+    let mut gatherer = Gatherer::new(Lsn(0), 8192);
+    while let Ok(Some(record)) = records.next_record() {
+        gatherer.add(&record).unwrap();
+        outline.push((record.start, record.end, record.xid, record.rmgr, record.info, record.main.len()));
+    }
+    let changes = gatherer.finish(Lsn(0));
+    assert_eq!(Changes::decode(&changes.encode().unwrap()).unwrap(), changes);
+    outline
+}
+
+/// Segments that are cut, flipped, overwritten or mixed are read up to there and no further, without a panic and in
+/// bounded time.
+#[test]
+fn damaged_segments_are_survived() {
+    let installation = Installation::find(15).unwrap();
+    let server = worked(&installation, &["--wal-segsize=1"], &[HINTS]);
+    let wal: Vec<Vec<u8>> = server.wal().into_values().filter(|bytes| outline(bytes).len() > 1000).collect();
+    assert!(wal.len() > 20);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) };
+    let damage = (
+        any::<prop::sample::Index>(),
+        any::<prop::sample::Index>(),
+        proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0usize..5), 1..4),
+    );
+    proptest!(config, |((which, other, wounds) in damage)| {
+        let (good, other) = (which.get(&wal), other.get(&wal));
+        let whole = outline(good);
+        let mut bad = good.clone();
+        for (at, value, kind) in wounds {
+            let at = at.index(bad.len().max(1));
+            let page = at / 8192 * 8192;
+            match kind {
+                0 => bad.truncate(page),
+                1 => bad.truncate(at),
+                2 if at < bad.len() => bad[at] ^= value,
+                3 if page + 8192 <= bad.len() => bad[page..page + 8192].copy_from_slice(&other[page..page + 8192]),
+                4 => bad.iter_mut().skip(at).take(200).for_each(|byte| *byte = byte.wrapping_add(value)),
+                _ => {}
+            }
+        }
+        prop_assert!(whole.starts_with(&outline(&bad)));
+    });
+}
+
+/// A figure, not a proof: `cargo test --release -p setpiece-source-postgres --test wal -- --ignored --nocapture figure`.
+#[test]
+#[ignore = "prints how long a segment takes"]
+fn figure() {
+    let installation = Installation::find(15).unwrap();
+    for compression in ["off", "pglz"] {
+        let server = worked(&installation, &[], &[HINTS, &format!("wal_compression = {compression}")]);
+        let wal = server.wal();
+        for (name, bytes) in &wal {
+            let began = Instant::now();
+            let sum = crc32c::crc32c(bytes);
+            let checksum = began.elapsed();
+            let began = Instant::now();
+            let mut reader = Reader::new();
+            let mut records = reader.push(bytes).unwrap();
+            let mut count = 0;
+            while let Ok(Some(_)) = records.next_record() {
+                count += 1;
+            }
+            let read = began.elapsed();
+            let began = Instant::now();
+            let mut reader = Reader::new();
+            let mut records = reader.push(bytes).unwrap();
+            let mut gatherer = Gatherer::new(Lsn(0), 8192);
+            while let Ok(Some(record)) = records.next_record() {
+                gatherer.add(&record).unwrap();
+            }
+            let changes = gatherer.finish(Lsn(0));
+            let gathered = began.elapsed();
+            let stored = changes.encode().unwrap().len();
+            eprintln!(
+                "{name} ({sum:08x}): {count} records; CRC-32C of all bytes {checksum:?}, read {read:?}, \
+                 gathered {gathered:?}, {stored} bytes stored"
+            );
+        }
     }
 }

@@ -10,6 +10,8 @@ mod cluster;
 mod database;
 mod heap;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod xact;
 
 use minicbor::{Decode, Encode};
