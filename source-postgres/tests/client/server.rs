@@ -152,14 +152,14 @@ pub fn give(path: &Path) {
     }
 }
 
+/// Runs a program as nobody, and no longer than the thread that starts it.
 fn unprivileged(program: &str) -> Command {
-    let program = binaries().join(program);
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
-    }
     let mut command = Command::new("setpriv");
-    let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".into(), "--".into()];
-    command.args(user).arg(program);
+    command.arg("--pdeathsig=QUIT");
+    if rustix::process::geteuid().is_root() {
+        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".into()]);
+    }
+    command.arg("--").arg(binaries().join(program));
     command
 }
 
