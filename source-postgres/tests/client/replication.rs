@@ -239,7 +239,7 @@ fn a_base_backup_is_read_to_its_end() {
             && contains(b"PostgreSQL-Backup-Manifest-Version")
     );
     let mut walsender = out.finish().unwrap();
-    assert_eq!(value(&mut walsender, "SHOW data_checksums"), "off");
+    assert_eq!(value(&mut walsender, "SHOW wal_level"), "replica");
 
     // One that is left in the middle leaves nothing behind.
     let mut out = walsender.copy_out(&command).unwrap();

@@ -45,23 +45,24 @@ impl Server {
 
     /// Starts the server again or for the first time.
     pub fn run(&mut self) {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        // Another may take the port before the server does.
+        for _ in 0..3 {
             self.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
             let mut command = unprivileged("postgres");
             command.arg("-D").arg(self.data()).arg("-p").arg(self.port.to_string());
             let errors = log.try_clone().unwrap();
             self.process = Some(command.stdout(log).stderr(errors).spawn().unwrap());
-            if self.wait(began) {
+            if self.wait() {
                 return;
             }
         }
         panic!("the server does not start: {}", fs::read_to_string(self.path("log")).unwrap());
     }
 
-    /// Whether it can be connected to before it ends or patience does. It ends when another has taken the port.
-    fn wait(&mut self, began: Instant) -> bool {
+    /// Whether it can be connected to before it ends or patience does.
+    fn wait(&mut self) -> bool {
+        let began = Instant::now();
         while began.elapsed() < PATIENCE {
             if Client::connect(&self.unix("postgres", ""), Mode::Sql).is_ok() {
                 return true;
@@ -151,14 +152,14 @@ pub fn give(path: &Path) {
     }
 }
 
+/// Runs a program as nobody, and no longer than the thread that starts it.
 fn unprivileged(program: &str) -> Command {
-    let program = binaries().join(program);
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
-    }
     let mut command = Command::new("setpriv");
-    let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".into(), "--".into()];
-    command.args(user).arg(program);
+    command.arg("--pdeathsig=QUIT");
+    if rustix::process::geteuid().is_root() {
+        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".into()]);
+    }
+    command.arg("--").arg(binaries().join(program));
     command
 }
 
