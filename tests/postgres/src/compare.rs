@@ -133,10 +133,10 @@ fn only(file: &Found, what: What, may_differ: MayDiffer) -> Option<Difference> {
 }
 
 fn compare_files(left: &Found, right: &Found, may_differ: MayDiffer) -> Vec<Difference> {
+    let read = |found: &Found| fs::read(&found.path).unwrap_or_else(|error| panic!("{}: {error}", found.relative));
+    let Some(at) = bytes_differ(&read(left), &read(right)) else { return Vec::new() };
     if left.kind == Kind::Plain {
-        let read = |found: &Found| fs::read(&found.path).unwrap_or_else(|error| panic!("{}: {error}", found.relative));
-        let at = bytes_differ(&read(left), &read(right));
-        return at.map(|at| difference(left, None, at, Lsn(0), Lsn(0))).into_iter().collect();
+        return vec![difference(left, None, at, Lsn(0), Lsn(0))];
     }
     let (ours, theirs) = (pages(&left.path), pages(&right.path));
     let common = ours.len().min(theirs.len());

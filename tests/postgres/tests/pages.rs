@@ -65,11 +65,11 @@ fn one_flipped_byte_is_found(version: Version) {
     let (dump, logged) = (cluster.dump(), cluster.dump_logged());
     assert_eq!(cluster.dump(), dump);
     assert!(dump.contains("\n1999\n") && dump.contains("CREATE TABLESPACE space OWNER postgres\n"));
-    for passing in ["UPDATE u SET n = 0 WHERE n = 77", "SELECT nextval('q')"] {
-        let before = cluster.dump();
-        cluster.execute(passing);
-        assert_ne!(cluster.dump(), before);
-    }
+    cluster.execute("UPDATE u SET n = 0 WHERE n = 77");
+    let changed = cluster.dump();
+    assert_ne!(changed, dump);
+    cluster.execute("SELECT nextval('q')");
+    assert_ne!(cluster.dump(), changed);
     assert_eq!(cluster.dump_logged(), logged);
     cluster.execute("UPDATE t SET n = 0 WHERE n = 77");
     assert_ne!(cluster.dump_logged(), logged);
@@ -118,8 +118,8 @@ fn one_flipped_byte_is_found(version: Version) {
     assert_eq!(compare(&other, cluster.data_dir(), strict)[0].what, What::OnlyRight);
     fs::remove_file(other.join("base/5/PG_VERSION")).unwrap();
     assert_eq!(found(strict).len(), 2);
-    let [.., last] = &compare(&other, cluster.data_dir(), strict)[..] else { panic!("nothing is missing") };
-    assert_eq!((last.file.as_str(), last.what.clone()), ("base/5/PG_VERSION", What::OnlyRight));
+    let [first, _] = &compare(&other, cluster.data_dir(), strict)[..] else { panic!("{:?}", found(strict)) };
+    assert_eq!((first.file.as_str(), &first.what), ("base/5/PG_VERSION", &What::OnlyRight));
 }
 
 /// One of the relations that have a map of their free space.
