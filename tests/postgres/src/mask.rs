@@ -49,7 +49,8 @@ pub(crate) fn mask_hints(page: &mut [u8], is_map: bool) {
     clear(page, 10, PAGE_HINTS);
     // The oldest transaction that may be pruned.
     page[20..24].fill(0);
-    if !is_map && !(PAGE - special == 8 && u16_at(page, special + 6) == BRIN_MAP) {
+    let is_used = is_map || PAGE - special == 8 && u16_at(page, special + 6) == BRIN_MAP;
+    if !is_used {
         page[lower..upper].fill(0);
     }
     match PAGE - special {
