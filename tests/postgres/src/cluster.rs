@@ -49,18 +49,23 @@ impl Cluster {
     /// tablespaces are given to the server's user.
     #[must_use]
     pub fn adopt(version: Version, path: &Path) -> Self {
-        let builder = Builder::new(version);
-        let home = Home::new(builder.account);
-        let cluster = builder.cluster(Installation::find(version), home, path.to_owned());
-        cluster.take_over();
+        Cluster::take(Builder::new(version), path)
+    }
+
+    /// [`Cluster::adopt`] with this cluster's version and user, started.
+    #[must_use]
+    pub fn open_directory(&self, path: &Path) -> Self {
+        let mut builder = Builder::new(self.version());
+        builder.account = self.account;
+        let mut cluster = Cluster::take(builder, path);
+        cluster.start();
         cluster
     }
 
-    /// [`Cluster::adopt`] with this cluster's version, started.
-    #[must_use]
-    pub fn open_directory(&self, path: &Path) -> Self {
-        let mut cluster = Cluster::adopt(self.version(), path);
-        cluster.start();
+    fn take(builder: Builder, path: &Path) -> Self {
+        let (installation, home) = (Installation::find(builder.version), Home::new(builder.account));
+        let cluster = builder.cluster(installation, home, path.to_owned());
+        cluster.take_over();
         cluster
     }
 
@@ -112,10 +117,10 @@ impl Cluster {
         format!("postgres:///{database}?host={}&port={}&user=postgres", self.socket_dir().display(), self.port)
     }
 
-    /// A new empty directory of the server's, for a tablespace; it goes with the cluster.
+    /// A new empty directory of the server's, for a tablespace or an archive; it goes with the cluster.
     #[must_use]
-    pub fn space_dir(&self, name: &str) -> PathBuf {
-        self.home.make(&format!("spaces/{name}"), 0o700)
+    pub fn server_dir(&self, name: &str) -> PathBuf {
+        self.home.make(&format!("dirs/{name}"), 0o700)
     }
 
     /// Writes a file of the data directory as the server would: its own, and shut to others.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::files::{Fork, Found, Kind, relation_files};
 use crate::lsn::Lsn;
-use crate::mask::mask_hints;
+use crate::mask::{mask_hints, says_nothing};
 use crate::page::{Page, pages};
 
 /// What may differ. Nothing of it may unless it is said; temporary relations and the files that a server makes anew by
@@ -17,7 +17,8 @@ pub struct MayDiffer {
     /// The maps of free space: the log does not keep them.
     pub free_space: bool,
     /// What is written into a page without a word in the log: whether transactions ended, which entries are dead, how far
-    /// a sequence is, and what unused room holds; the LSN and the checksum, which such changes may move.
+    /// a sequence is, what unused room holds, and how much of it there is; the LSN and the checksum, which such changes
+    /// may move.
     pub hints: bool,
     /// Unlogged relations, but for their empty originals.
     pub unlogged: bool,
@@ -82,12 +83,12 @@ pub fn compare(left: &Path, right: &Path, may_differ: MayDiffer) -> Vec<Differen
     let mut differences = Vec::new();
     for (name, found) in &left {
         match right.get(name) {
-            None => differences.push(Difference { file: name.clone(), block: None, what: What::OnlyLeft }),
+            None => differences.extend(only(found, What::OnlyLeft, may_differ)),
             Some(other) => differences.extend(compare_files(found, other, may_differ)),
         }
     }
-    let missing = right.keys().filter(|name| !left.contains_key(*name));
-    differences.extend(missing.map(|name| Difference { file: name.clone(), block: None, what: What::OnlyRight }));
+    let missing = right.iter().filter(|(name, _)| !left.contains_key(*name));
+    differences.extend(missing.filter_map(|(_, found)| only(found, What::OnlyRight, may_differ)));
     differences.sort_by(|a, b| (&a.file, a.block).cmp(&(&b.file, b.block)));
     differences
 }
@@ -124,43 +125,53 @@ fn name_of(file: &Found) -> String {
     file.relative.clone()
 }
 
+/// A file without a counterpart. A map of visibility is made before there is a word in it.
+fn only(file: &Found, what: What, may_differ: MayDiffer) -> Option<Difference> {
+    let empty = || pages(&file.path).iter().all(|page| says_nothing(&page.bytes));
+    let is_nothing = may_differ.hints && is_map(file) && empty();
+    (!is_nothing).then(|| Difference { file: file.relative.clone(), block: None, what })
+}
+
 fn compare_files(left: &Found, right: &Found, may_differ: MayDiffer) -> Vec<Difference> {
+    let read = |found: &Found| fs::read(&found.path).unwrap_or_else(|error| panic!("{}: {error}", found.relative));
+    let Some(at) = bytes_differ(&read(left), &read(right)) else { return Vec::new() };
     if left.kind == Kind::Plain {
-        let read = |found: &Found| fs::read(&found.path).unwrap_or_else(|error| panic!("{}: {error}", found.relative));
-        let what = bytes_differ(&read(left), &read(right)).map(|at| (None, at));
-        return what.map(|(block, at)| difference(left, block, at, Lsn(0), Lsn(0))).into_iter().collect();
+        return vec![difference(left, None, at, Lsn(0), Lsn(0))];
     }
     let (ours, theirs) = (pages(&left.path), pages(&right.path));
-    let both = ours.iter().zip(&theirs);
-    let mut differences: Vec<Difference> = both
-        .filter_map(|(ours, theirs)| {
-            let at = pages_differ(ours, theirs, may_differ)?;
-            Some(difference(left, Some(ours.block), at, ours.lsn(), theirs.lsn()))
-        })
-        .collect();
     let common = ours.len().min(theirs.len());
-    let only = |pages: &[Page], what: &What| -> Vec<Difference> {
-        let name = &left.relative;
-        let one = |page: &Page| Difference { file: name.clone(), block: Some(page.block), what: what.clone() };
-        pages.iter().map(one).collect()
+    let both = ours.iter().zip(&theirs).filter_map(|(ours, theirs)| {
+        let at = pages_differ(left, ours, theirs, may_differ)?;
+        Some(difference(left, Some(ours.block), at, ours.lsn(), theirs.lsn()))
+    });
+    let surplus = |pages: &[Page], what: What| -> Vec<Difference> {
+        let counts = |page: &&Page| !(may_differ.hints && says_nothing(&page.bytes));
+        let file = &left.relative;
+        let one = |page: &Page| Difference { file: file.clone(), block: Some(page.block), what: what.clone() };
+        pages.iter().filter(counts).map(one).collect()
     };
-    differences.extend(only(&ours[common..], &What::OnlyLeft));
-    differences.extend(only(&theirs[common..], &What::OnlyRight));
+    let mut differences: Vec<Difference> = both.collect();
+    differences.extend(surplus(&ours[common..], What::OnlyLeft));
+    differences.extend(surplus(&theirs[common..], What::OnlyRight));
     differences
+}
+
+fn is_map(file: &Found) -> bool {
+    matches!(file.kind, Kind::Relation(_, Fork::Visibility))
 }
 
 fn difference(file: &Found, block: Option<u32>, at: usize, left: Lsn, right: Lsn) -> Difference {
     Difference { file: file.relative.clone(), block, what: What::Bytes { at, left, right } }
 }
 
-fn pages_differ(left: &Page, right: &Page, may_differ: MayDiffer) -> Option<usize> {
+fn pages_differ(file: &Found, left: &Page, right: &Page, may_differ: MayDiffer) -> Option<usize> {
     let at = bytes_differ(&left.bytes, &right.bytes)?;
     if !may_differ.hints {
         return Some(at);
     }
     let masked = |page: &Page| {
         let mut bytes = page.bytes.clone();
-        mask_hints(&mut bytes);
+        mask_hints(&mut bytes, is_map(file));
         bytes
     };
     bytes_differ(&masked(left), &masked(right))

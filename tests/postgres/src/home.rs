@@ -24,7 +24,7 @@ impl Home {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("it is ours");
         let home = Home { dir, account };
         home.make("socket", 0o711);
-        home.make("spaces", 0o711);
+        home.make("dirs", 0o711);
         home
     }
 

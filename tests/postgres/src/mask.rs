@@ -1,4 +1,5 @@
-//! What a server may change in a page without telling the log: hints, bytes that mean nothing, how far a sequence is.
+//! What a server may change in a page without telling the log: hints, bytes that mean nothing, how far a sequence is,
+//! and room made ahead of its use.
 //!
 //! Two servers that replayed the same log have the same pages but for these. The facts are those of PostgreSQL's
 //! `bufpage.h`, `htup_details.h`, `nbtree.h`, `hash.h`, `gist.h` and `spgist_private.h`.
@@ -16,6 +17,8 @@ const XMAX_HINTS: u16 = 0x0C00;
 const COMBINED: u16 = 0x0020;
 /// What the special area of a sequence's page begins with.
 const SEQUENCE: u16 = 0x1717;
+/// What the special area of a BRIN page ends with that is a map from end to end.
+const BRIN_MAP: u16 = 0xF092;
 /// Bytes before the values in a row without NULLs.
 const ROW_HEADER: usize = 24;
 /// The page numbers with which a special area of 16 bytes ends; that of a B-tree ends with a number below both.
@@ -25,9 +28,18 @@ const GIST_PAGE: u16 = 0xFF81;
 const SPGIST_PAGE: u16 = 0xFF82;
 const SPGIST_META: u16 = 0x0001;
 
-/// Sets all of it to zero.
-pub(crate) fn mask_hints(page: &mut [u8]) {
-    if page.len() != PAGE || page.iter().all(|byte| *byte == 0) {
+/// Whether a page was made and never used; nobody misses it at the end of a file.
+pub(crate) fn says_nothing(page: &[u8]) -> bool {
+    page.iter().skip(HEADER).all(|byte| *byte == 0)
+}
+
+/// Sets all of it to zero. A map of visibility is used from end to end.
+pub(crate) fn mask_hints(page: &mut [u8], is_map: bool) {
+    if page.len() != PAGE {
+        return;
+    }
+    if says_nothing(page) {
+        page.fill(0);
         return;
     }
     let (lower, upper, special) = (u16_at(page, 12), u16_at(page, 14), u16_at(page, 16));
@@ -40,7 +52,10 @@ pub(crate) fn mask_hints(page: &mut [u8]) {
     clear(page, 10, PAGE_HINTS);
     // The oldest transaction that may be pruned.
     page[20..24].fill(0);
-    page[lower..upper].fill(0);
+    let is_used = is_map || PAGE - special == 8 && u16_at(page, special + 6) == BRIN_MAP;
+    if !is_used {
+        page[lower..upper].fill(0);
+    }
     match PAGE - special {
         0 => (HEADER..lower).step_by(4).for_each(|at| mask_tuple(page, at)),
         // The log is told of many numbers of a sequence at once, before they are given out.

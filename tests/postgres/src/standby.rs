@@ -23,7 +23,7 @@ impl Cluster {
         for row in primary.rows("SELECT oid, pg_tablespace_location(oid) FROM pg_tablespace") {
             // Those in the data directory have a relative path or none.
             if row[1].starts_with('/') {
-                let place = home.make(&format!("spaces/{}", row[0]), 0o700);
+                let place = home.make(&format!("dirs/{}", row[0]), 0o700);
                 arguments.push(format!("--tablespace-mapping={}={}", row[1], place.display()).into());
             }
         }

@@ -83,7 +83,7 @@ fn its_own_tools_find_it(version: Version) {
 /// A directory that root wrote, with a tablespace elsewhere, below directories that are shut.
 fn a_copy_is_taken_over(version: Version) {
     let cluster = Cluster::new(version).start();
-    let space = cluster.space_dir("space");
+    let space = cluster.server_dir("space");
     cluster.execute(&format!("CREATE TABLESPACE space LOCATION '{}'", space.display()));
     cluster.execute("CREATE TABLE t TABLESPACE space AS SELECT generate_series(1, 100) AS n");
     let dir = tempfile::tempdir().unwrap();
@@ -192,7 +192,13 @@ fn a_killed_server_leaves_no_process_and_no_memory() {
         segments.lines().any(|line| line.split_whitespace().nth(1) == Some(&segment))
     };
     assert!(is_there());
+    // It does not look up from its work when the first process is gone.
+    let mut busy = Session::open(&cluster, "postgres");
+    let busy = std::thread::spawn(move || busy.run("DO $$ BEGIN LOOP END LOOP; END $$"));
+    cluster.wait_until("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'DO %')", Duration::from_secs(20));
+    let processes = [processes, cluster.processes()].concat();
     cluster.kill9();
+    assert!(busy.join().unwrap().is_err());
     assert!(!processes.iter().any(|process| alive(*process)));
     assert!(!is_there());
     cluster.start();

@@ -57,15 +57,19 @@ fn checksums_are_postgresqls(version: Version) {
 
 fn one_flipped_byte_is_found(version: Version) {
     let mut cluster = Cluster::new(version).start();
-    let space = cluster.space_dir("space");
+    let space = cluster.server_dir("space");
     cluster.execute(&format!("CREATE TABLESPACE space LOCATION '{}'", space.display()));
     cluster.execute("CREATE TABLE t TABLESPACE space AS SELECT generate_series(1, 2000) AS n");
     cluster.execute("CREATE UNLOGGED TABLE u AS SELECT generate_series(1, 2000) AS n");
+    cluster.execute("CREATE SEQUENCE q");
     let (dump, logged) = (cluster.dump(), cluster.dump_logged());
     assert_eq!(cluster.dump(), dump);
     assert!(dump.contains("\n1999\n") && dump.contains("CREATE TABLESPACE space OWNER postgres\n"));
     cluster.execute("UPDATE u SET n = 0 WHERE n = 77");
-    assert_ne!(cluster.dump(), dump);
+    let changed = cluster.dump();
+    assert_ne!(changed, dump);
+    cluster.execute("SELECT nextval('q')");
+    assert_ne!(cluster.dump(), changed);
     assert_eq!(cluster.dump_logged(), logged);
     cluster.execute("UPDATE t SET n = 0 WHERE n = 77");
     assert_ne!(cluster.dump_logged(), logged);
@@ -114,6 +118,8 @@ fn one_flipped_byte_is_found(version: Version) {
     assert_eq!(compare(&other, cluster.data_dir(), strict)[0].what, What::OnlyRight);
     fs::remove_file(other.join("base/5/PG_VERSION")).unwrap();
     assert_eq!(found(strict).len(), 2);
+    let [first, _] = &compare(&other, cluster.data_dir(), strict)[..] else { panic!("{:?}", found(strict)) };
+    assert_eq!((first.file.as_str(), &first.what), ("base/5/PG_VERSION", &What::OnlyRight));
 }
 
 /// One of the relations that have a map of their free space.
@@ -127,7 +133,7 @@ fn one_with_free_space(data: &Path) -> String {
 fn a_standby_has_the_same_pages(version: Version) {
     let mut primary = Cluster::new(version).checksums(false).start();
     primary.execute("CREATE TABLE t (n int PRIMARY KEY, s text)");
-    let space = primary.space_dir("space");
+    let space = primary.server_dir("space");
     primary.execute(&format!("CREATE TABLESPACE space LOCATION '{}'", space.display()));
     primary.execute("CREATE TABLE moved TABLESPACE space AS SELECT generate_series(1, 100) AS n");
     let mut standby = Cluster::standby_of(&primary);

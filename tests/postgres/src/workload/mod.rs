@@ -36,7 +36,7 @@ const ON_CONNECT: &str = "SET lock_timeout = '60s'";
 pub enum Tablespaces {
     /// It makes none.
     None,
-    /// In directories of their own, that of [`Cluster::space_dir`].
+    /// In directories of their own, that of [`Cluster::server_dir`].
     Elsewhere,
     /// In the data directory, so that a standby on the same machine can follow.
     InPlace,
@@ -143,7 +143,7 @@ impl Workload {
     pub fn step(&mut self, cluster: &Cluster) -> Done {
         self.connect(cluster);
         self.taken += 1;
-        let step = self.next(|name| cluster.space_dir(name));
+        let step = self.next(|name| cluster.server_dir(name));
         for statement in &step.statements {
             self.execute(step.name, statement);
             if statement.starts_with("\\connect") {
