@@ -18,10 +18,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut cluster = Cluster::new(Version::V15).setting("archive_mode", "on").checksums(true).init();
-        let program = cluster.space_dir("bin").join("setpiece");
+        let program = cluster.server_dir("bin").join("setpiece");
         fs::copy(env!("CARGO_BIN_EXE_setpiece"), &program).unwrap();
-        let repo = format!("disk:{}", cluster.space_dir("repo").display());
-        let places = cluster.space_dir("places");
+        let repo = format!("disk:{}", cluster.server_dir("repo").display());
+        let places = cluster.server_dir("places");
         cluster.option("archive_command", &format!("{} log push --repo {repo} %p", program.display()));
         let world = World { cluster, program, repo, places };
         world.run(&["init", "--no-encryption"]);

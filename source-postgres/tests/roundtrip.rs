@@ -15,7 +15,7 @@ every_version!(
 
 fn filled(version: Version) -> Cluster {
     let cluster = Cluster::new(version).checksums(true).start();
-    let place = cluster.space_dir("other");
+    let place = cluster.server_dir("other");
     cluster.execute(&format!("CREATE TABLESPACE other LOCATION '{}'", place.display()));
     cluster.execute("CREATE TABLE plain (id int PRIMARY KEY, words text)");
     cluster.execute("INSERT INTO plain SELECT i, md5(i::text) FROM generate_series(1, 20000) i");

@@ -35,7 +35,7 @@ struct FileDocument {
 
 pub(super) fn run(options: &GetOptions, to: &Path, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
-    setpiece.refuse_inside(&options.to)?;
+    setpiece.refuse_inside(to)?;
     let catalog = setpiece.catalog()?;
     let said = SourceWord::of(options.source.as_deref())?;
     let source = catalog.find_source(said.as_ref().map(|said| said.word.as_str()));
