@@ -347,9 +347,12 @@ fn redo_is_captured_and_comes_back_as_files() {
     let restored = place.ok(&[&["restore", "--to", "back"][..], &keyed].concat());
     assert_eq!(place.rows("back"), 60);
     assert!(restored["warnings"].as_array().unwrap().is_empty(), "{restored}");
-    let first = units[0]["first_commit"].as_str().unwrap();
-    place.ok(&[&["restore", "--to", "begin", "--exclusive", "--until-time", first][..], &keyed].concat());
-    assert_eq!(place.rows("begin"), 50);
+    // Written while nobody captured: known is by when, and no moment before that is a target.
+    assert!(units[0]["first_commit"].is_null(), "{got}");
+    let found = units[0]["last_commit"].as_str().unwrap();
+    place.fails(&[&["restore", "--to", "none", "--exclusive", "--until-time", found][..], &keyed].concat(), 1, 13);
+    place.ok(&[&["restore", "--to", "then", "--until-time", found][..], &keyed].concat());
+    assert_eq!(place.rows("then"), 55);
     place.fails(&[&["restore", "--to", "never", "--until-time", "2100-01-01T00:00:00Z"][..], &keyed].concat(), 1, 13);
 }
 
