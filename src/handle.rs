@@ -1,6 +1,6 @@
 //! An opened repository together with what every use case needs: one place to set it, short calls after that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use setpiece_core::backup::log::{StreamOptions, StreamReport};
@@ -9,16 +9,18 @@ use setpiece_core::catalog::Catalog;
 use setpiece_core::catalog::cache::Cache;
 use setpiece_core::copy::CopyReport;
 use setpiece_core::events::{Observer, Silent};
+use setpiece_core::format::RepoDescriptor;
 use setpiece_core::media::Medium;
 use setpiece_core::media::repository::Repository;
 use setpiece_core::model::retention::Policy;
 use setpiece_core::pipeline::Cancel;
+use setpiece_core::rekey::{Renewal, Renewed};
 use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
-use setpiece_core::source::{Recovery, Source};
+use setpiece_core::source::{NamedPosition, Recovery, Source};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
-use setpiece_core::{ErrorKind, Result};
+use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::{engines, media};
 
@@ -32,6 +34,8 @@ pub struct Setpiece {
     observer: Arc<dyn Observer>,
     cancel: Cancel,
     cache: Option<Cache>,
+    /// The directory that the repository is in, where it was named by a URL that says so.
+    directory: Option<PathBuf>,
 }
 
 impl Setpiece {
@@ -41,7 +45,7 @@ impl Setpiece {
     /// [`Key`](crate::ErrorKind::Key) without a slot, [`Exists`](crate::ErrorKind::Exists) when there is a repository,
     /// and whatever the medium fails with.
     pub fn init(url: &str, slots: &[SlotRequest]) -> Result<Self> {
-        Setpiece::init_on(media::create(url)?, slots)
+        Ok(Setpiece::init_on(media::create(url)?, slots)?.below(url))
     }
 
     /// As [`Setpiece::init`], on a medium that is open already.
@@ -58,7 +62,7 @@ impl Setpiece {
     /// # Errors
     /// [`Exists`](crate::ErrorKind::Exists) when there is one, and whatever the medium fails with.
     pub fn init_plain(url: &str) -> Result<Self> {
-        Setpiece::init_plain_on(media::create(url)?)
+        Ok(Setpiece::init_plain_on(media::create(url)?)?.below(url))
     }
 
     /// As [`Setpiece::init_plain`], on a medium that is open already.
@@ -81,7 +85,7 @@ impl Setpiece {
             ErrorKind::NotFound => error.remedy("make a repository with `setpiece init`, or correct the path"),
             _ => error,
         })?;
-        Setpiece::open_on(medium, secrets)
+        Ok(Setpiece::open_on(medium, secrets)?.below(url))
     }
 
     /// As [`Setpiece::open`], on a medium that is open already.
@@ -92,6 +96,15 @@ impl Setpiece {
         Ok(Setpiece::with(Repository::open(medium, secrets)?))
     }
 
+    /// How the repository at a URL says that it is keyed: who may open it, without opening it. Nothing proves that nobody
+    /// changed it.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) where there is none, and whatever the medium fails with.
+    pub fn unproven_descriptor(url: &str) -> Result<RepoDescriptor> {
+        Repository::unproven_descriptor(&*media::open(url)?)
+    }
+
     fn with(repository: Repository) -> Self {
         Setpiece {
             repository,
@@ -99,7 +112,17 @@ impl Setpiece {
             observer: Arc::new(Silent),
             cancel: Cancel::new(),
             cache: None,
+            directory: None,
         }
+    }
+
+    fn real_directory(&self) -> Option<PathBuf> {
+        self.directory.as_ref()?.canonicalize().ok()
+    }
+
+    fn below(mut self, url: &str) -> Self {
+        self.directory = media::directory(url);
+        self
     }
 
     /// Tells `observer` what happens from now on.
@@ -168,6 +191,18 @@ impl Setpiece {
         Catalog::load(&self.repository, self.cache.as_ref())
     }
 
+    /// Where the log of a running database is, in the numbers of its sets and redo on record. Without a secret those
+    /// cannot be read, and an engine whose log does not number itself begins to count anew.
+    ///
+    /// # Errors
+    /// As [`Setpiece::catalog`], and when the database cannot be reached.
+    pub fn positions(&self, source: &dyn Source) -> Result<Vec<NamedPosition>> {
+        let id = source.info()?.id;
+        let catalog = self.catalog()?;
+        let memory = catalog.memory_of(source, id, self.repository.vault().can_read())?;
+        source.positions_behind(memory.as_deref())
+    }
+
     /// Takes a backup.
     ///
     /// # Errors
@@ -195,9 +230,29 @@ impl Setpiece {
     /// Restores and recovers into a directory that does not exist yet or is empty.
     ///
     /// # Errors
-    /// As [`restore`](crate::restore::restore).
+    /// As [`restore`](crate::restore::restore), and [`Target`](crate::ErrorKind::Target) for a place inside of the
+    /// repository.
     pub fn restore(&self, request: &RestoreRequest, to: &Path) -> Result<RestoreReport> {
+        self.refuse_inside(to)?;
+        request.map.iter().try_for_each(|(_, place)| self.refuse_inside(place))?;
         crate::restore::restore(&self.repository, &self.recoveries, request, to, self.around())
+    }
+
+    /// Refuses a place that lies inside of the repository's own directory, where nothing but the repository may write.
+    /// Of a medium that was not named by a `disk:` URL it is not known where it is.
+    ///
+    /// # Errors
+    /// [`Target`](crate::ErrorKind::Target).
+    pub fn refuse_inside(&self, place: &Path) -> Result<()> {
+        let Some(directory) = self.real_directory() else { return Ok(()) };
+        let absolute = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+        let real = absolute.ancestors().find_map(|above| above.canonicalize().ok());
+        if !real.is_some_and(|real| real.starts_with(&directory)) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Target, "lies inside of the repository")
+            .on(place.display().to_string())
+            .remedy("name a directory outside of it"))
     }
 
     /// Checks sets, all of them when none is named, on `channels` threads.
@@ -229,6 +284,11 @@ impl Setpiece {
     /// # Errors
     /// As [`copy`](crate::copy::copy).
     pub fn copy_to(&self, target: &Setpiece, sets: &[String]) -> Result<CopyReport> {
+        if self.real_directory().is_some_and(|directory| target.real_directory() == Some(directory)) {
+            return Err(Error::new(ErrorKind::Usage, "source and target are the same repository")
+                .on(target.repository.medium().label())
+                .remedy("name another place to copy to"));
+        }
         crate::copy::copy(&self.repository, &target.repository, sets, self.around())
     }
 
@@ -248,12 +308,12 @@ impl Setpiece {
         crate::rekey::remove(&mut self.repository, slot)
     }
 
-    /// Gives the repository a new key, opened by `slots` and its recipients, and wraps those of all sets anew. Gives
-    /// the number of sets.
+    /// Gives the repository a new key, opened by the slots named and nothing else, and wraps those of all sets anew.
+    /// Recipients have to be named again as well.
     ///
     /// # Errors
     /// As [`rekey::renew`](crate::rekey::renew).
-    pub fn rotate_keys(&mut self, slots: &[SlotRequest]) -> Result<usize> {
-        crate::rekey::renew(&mut self.repository, slots)
+    pub fn rotate_keys(&mut self, renewal: &Renewal<'_>) -> Result<Renewed> {
+        crate::rekey::renew(&mut self.repository, renewal)
     }
 }

@@ -48,10 +48,13 @@
 //! | feature | gives | default |
 //! |---|---|---|
 //! | `disk` | `disk:/path` | yes |
-//! | `sqlite` | `sqlite:/path/app.db`, with the SQLite that the program links anyway | yes |
+//! | `sqlite` | `sqlite:/path/app.db`, with the SQLite that the program links anyway, 3.45.3 or newer | yes |
 //! | `sqlite-bundled` | the same with a SQLite of its own; not for programs that contain one already | no |
 //! | `aws-lc` | fast AES; without it the same bytes come from pure Rust | yes |
 //! | `conformance` | the tests that every plugin has to pass | no |
+//!
+//! Linking that ends with `undefined symbol: sqlite3_set_clientdata` has found an older SQLite, such as Debian 12's. A
+//! program that contains no SQLite of its own asks for one: `setpiece = { version = "0.1", features = ["sqlite-bundled"] }`.
 //!
 //! # What it does not do
 //! The library prints nothing, reads no environment variable, installs no signal handler and never ends the process.

@@ -2,12 +2,12 @@
 //!
 //! | URL | what |
 //! |---|---|
-//! | `disk:/path` | a directory, feature `disk` |
+//! | `disk:/path?PARMS` | a directory, feature `disk`; `PARMS` are those of the disk medium, such as `create=yes` |
 //! | `sbt:/path/library.so?PARMS` | a plugin loaded from a library; `PARMS` goes to the plugin as it is |
 //!
 //! Our own media and those of others take the same road: a table of functions behind the plugin ABI.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use setpiece_core::media::*;
@@ -60,13 +60,14 @@ impl Place {
 pub fn place(url: &str) -> Result<Place> {
     match url::split(url)? {
         #[cfg(feature = "disk")]
-        ("disk", path) => {
+        ("disk", rest) => {
+            let (path, parms) = path_and_parms(rest);
             let plugin = Plugin::from_static(&setpiece_media_disk::PLUGIN);
             let plugin = plugin.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).on("disk"))?;
-            Ok(Place { plugin, location: url::absolute(url, path)?.into(), parms: String::new() })
+            Ok(Place { plugin, location: url::absolute(url, path)?.into(), parms: parms.into() })
         }
         ("sbt", rest) => {
-            let (path, parms) = rest.split_once('?').unwrap_or((rest, ""));
+            let (path, parms) = path_and_parms(rest);
             load(Path::new(url::absolute(url, path)?), parms)
         }
         (scheme, _) => Err(url::unknown(scheme, SCHEMES, ELSEWHERE).on(without_parms(url))),
@@ -90,14 +91,24 @@ pub fn open(url: &str) -> Result<Arc<dyn Medium>> {
     medium(url, &place(url)?)
 }
 
-/// As [`open`], and makes the directory of a `disk:` URL where there is none.
+/// The directory that a `disk:` URL names, which is the repository's own; `None` for other URLs.
+#[must_use]
+pub(crate) fn directory(url: &str) -> Option<PathBuf> {
+    match url::split(url) {
+        Ok(("disk", rest)) => Some(path_and_parms(rest).0.into()),
+        _ => None,
+    }
+}
+
+/// As [`open`], and makes the directory of a `disk:` URL where there is none, unless its parameters say otherwise.
 ///
 /// # Errors
 /// As [`open`].
 pub fn create(url: &str) -> Result<Arc<dyn Medium>> {
     let mut place = place(url)?;
-    if url.starts_with("disk:") {
-        place.parms = "create=yes".into();
+    let said = place.parms.split(',').any(|part| part.trim_start().starts_with("create="));
+    if url.starts_with("disk:") && !said {
+        place.parms = format!("create=yes,{}", place.parms);
     }
     medium(url, &place)
 }
@@ -110,6 +121,11 @@ fn medium(url: &str, place: &Place) -> Result<Arc<dyn Medium>> {
         ..PluginParams::default()
     };
     Ok(Arc::new(PluginMedium::open(place.plugin.clone(), params)?))
+}
+
+/// The part of a URL behind its scheme: a path, and the parameters behind the first question mark.
+fn path_and_parms(rest: &str) -> (&str, &str) {
+    rest.split_once('?').unwrap_or((rest, ""))
 }
 
 /// What may be shown of a URL: parameters can hold secrets.
@@ -144,5 +160,23 @@ mod tests {
         assert!(open(&url).is_err());
         create(&url).unwrap();
         open(&url).unwrap();
+    }
+
+    /// What stands behind a question mark became a part of the directory's name, but was left out of what is shown: a
+    /// repository was made in another place than was said.
+    #[cfg(feature = "disk")]
+    #[test]
+    fn parameters_of_a_directory_are_used_and_unknown_ones_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = |name: &str| format!("disk:{}", dir.path().join(name).display());
+        let kind = |made: Result<Arc<dyn Medium>>| made.map(drop).unwrap_err().kind();
+        assert_eq!(kind(create(&url("a?create=no"))), ErrorKind::NotFound);
+        assert_eq!(kind(create(&url("a?what=1"))), ErrorKind::Usage);
+        assert_eq!(kind(create(&url("a?what"))), ErrorKind::Usage);
+        assert_eq!(create(&url("a?tmpfile=no")).unwrap().label(), url("a"));
+        open(&url("b?create=yes")).unwrap();
+        let mut made: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        made.sort();
+        assert_eq!(made, ["a", "b"]);
     }
 }

@@ -10,6 +10,7 @@ pub use setpiece_core::source::*;
 pub use setpiece_source_sqlite::{SqliteOptions, SqliteRecovery, SqliteSource, attached_sources};
 
 use setpiece_core::Result;
+use setpiece_core::model::SourceId;
 
 use crate::url;
 
@@ -31,6 +32,18 @@ pub fn open(url: &str) -> Result<Box<dyn Source>> {
     match url::split(url)? {
         #[cfg(feature = "sqlite")]
         ("sqlite", path) => Ok(Box::new(SqliteSource::open(url::absolute(url, path)?)?)),
+        (scheme, _) => Err(url::unknown(scheme, SCHEMES, ELSEWHERE).on(url)),
+    }
+}
+
+/// Which source a URL means, by where the database is or was: it need not be there any more.
+///
+/// # Errors
+/// As [`open`], except that the database may be missing.
+pub fn id(url: &str) -> Result<SourceId> {
+    match url::split(url)? {
+        #[cfg(feature = "sqlite")]
+        ("sqlite", path) => SqliteSource::id_at(url::absolute(url, path)?),
         (scheme, _) => Err(url::unknown(scheme, SCHEMES, ELSEWHERE).on(url)),
     }
 }

@@ -11,7 +11,7 @@ fn root() -> &'static Path {
 
 fn documents() -> Vec<(PathBuf, String)> {
     let below = |directory: &str| fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path());
-    let files = below(".").chain(below("docs")).chain(below("docs/decisions"));
+    let files = below(".").chain(below("docs")).chain(below("docs/decisions")).chain(below("docs/guides"));
     let written = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     written.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }

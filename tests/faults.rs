@@ -9,10 +9,14 @@ use std::sync::Arc;
 use common::faulty::{Countdown, Fault, FaultyMedium};
 use common::tiny::{Tiny, TinyRecovery};
 use common::{init, open, quiet, take};
+use setpiece_core::ErrorKind;
 use setpiece_core::catalog::Catalog;
+use setpiece_core::copy::copy;
+use setpiece_core::media::HeldLock;
 use setpiece_core::media::memory::MemoryMedium;
-use setpiece_core::model::Level;
+use setpiece_core::media::repository::Repository;
 use setpiece_core::model::retention::Policy;
+use setpiece_core::model::{Level, SourceId};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestoreRequest, restore};
 use setpiece_core::retain::{expire, remove};
@@ -121,4 +125,62 @@ fn removal_survives_a_failure_at_every_call() {
         must_be_whole(&scratch, false, 1..=2, &format!("removal, call {at}"));
     }
     panic!("the sweep did not get past the last call");
+}
+
+type Locking = fn(&Repository, SourceId) -> setpiece_core::Result<Box<dyn HeldLock>>;
+
+/// Removal and copying were told to wait for others where a lock could not be taken at all, as on a read-only medium.
+#[test]
+fn a_lock_that_cannot_be_taken_is_not_one_that_another_holds() {
+    let (medium, tiny) = prepared(false);
+    let repository = open(Arc::new(medium.clone()), false).unwrap();
+    let source = setpiece_core::source::Source::info(&tiny).unwrap().id;
+    let countdown = Countdown::new(0, Fault::Io);
+    let faulty = Arc::new(FaultyMedium::new(Arc::new(medium), countdown.clone()));
+    let failing = open(faulty, false).unwrap();
+    let locks: [Locking; 3] = [
+        |repository, _| repository.lock_for_writing(),
+        |repository, _| repository.lock_for_removal(),
+        |repository, source| repository.lock_source(source, "backup"),
+    ];
+    for lock in locks {
+        countdown.arm(1);
+        let error = lock(&failing, source).map(|_| ()).unwrap_err();
+        assert_eq!((error.kind(), error.remedy_text()), (ErrorKind::Medium, None));
+        let _held = [repository.lock_for_removal().unwrap(), repository.lock_source(source, "backup").unwrap()];
+        let error = lock(&failing, source).map(|_| ()).unwrap_err();
+        assert!(error.kind() == ErrorKind::Locked && error.remedy_text().is_some(), "{error}");
+    }
+}
+
+/// A copy that ran out of room left the pieces that it had written.
+#[test]
+fn a_copy_survives_a_failure_at_every_call() {
+    for encrypted in [false, true] {
+        let (medium, _tiny) = prepared(encrypted);
+        let from = open(Arc::new(medium), encrypted).unwrap();
+        let empty = MemoryMedium::new();
+        init(Arc::new(empty.clone()), encrypted).unwrap();
+        for fault in FAULTS {
+            let sweep = (1..200).any(|at| {
+                let scratch = empty.fork();
+                let countdown = Countdown::new(at, fault);
+                let faulty = Arc::new(FaultyMedium::new(Arc::new(scratch.clone()), countdown.clone()));
+                let result = open(faulty, encrypted).and_then(|to| copy(&from, &to, &[], quiet(&Cancel::new())));
+                let what = format!("{fault:?} at call {at}, encrypted {encrypted}");
+                if countdown.calls() < at {
+                    assert_eq!(result.expect(&what).copied.len(), 2);
+                    return true;
+                }
+                assert!(result.is_err(), "{what}");
+                let to = open(Arc::new(scratch.clone()), encrypted).unwrap();
+                assert!(Catalog::load(&to, None).unwrap().orphans().is_empty(), "{what}: something stays");
+                must_be_whole(&scratch, encrypted, 0..=2, &what);
+                copy(&from, &to, &[], quiet(&Cancel::new())).expect(&what);
+                must_be_whole(&scratch, encrypted, 2..=2, &what);
+                false
+            });
+            assert!(sweep, "{fault:?}: the sweep did not get past the last call");
+        }
+    }
 }

@@ -39,7 +39,6 @@ fn reads(repository: &Path, set: &str, target: &Path, key_file: Option<&Path>, t
     let output = read(repository, set, target, key_file);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(tiny.difference(target), None, "{set}");
-    assert_eq!(fs::read(target.join("keys/one")).unwrap(), b"engine's key");
 }
 
 /// The reader refuses, with its own words and not those of an interpreter that gave up, and leaves nothing.
@@ -97,13 +96,24 @@ fn a_reader_written_from_the_specification_restores_every_set_of_a_chain() {
         let key_file = encrypted.then_some(key_path.as_path());
         let mut number = 0;
         let tiny = chain(&repository, encrypted, |tiny, summary| {
-            reads(&repository, &summary.name, &dir.path().join(format!("by-name-{number}")), key_file, tiny);
+            let target = dir.path().join(format!("by-name-{number}"));
+            reads(&repository, &summary.name, &target, key_file, tiny);
+            assert_eq!(fs::read(target.join("keys/one")).unwrap(), b"engine's key");
             number += 1;
         });
         reads(&repository, "latest", &dir.path().join("latest"), key_file, &tiny);
         let two_channels = objects(&repository).iter().any(|path| path.ends_with("000002.bak"));
         assert!(two_channels, "both channels are to have a piece");
     }
+}
+
+#[test]
+fn a_piece_with_several_index_segments_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("repository");
+    fs::create_dir(&place).unwrap();
+    let tiny = common::with_segments(&init(disk(&place), false).unwrap());
+    reads(&place, "full", &dir.path().join("db"), None, &tiny);
 }
 
 #[test]
@@ -154,7 +164,9 @@ fn a_private_key_reads_what_was_written_before_and_after_rotation_and_without_a_
     fs::write(&identity_file, identity.to_text().as_str()).unwrap();
     let slot = |recipient: Recipient| SlotRequest::Recipient { label: "auditor".into(), recipient };
     let mut repository = common::open(disk(&place), true).unwrap();
-    setpiece_core::rekey::renew(&mut repository, &[slot(identity.recipient())]).unwrap();
+    let slots = [slot(identity.recipient())];
+    let renewal = setpiece_core::rekey::Renewal { slots: &slots, drop_recipients: false };
+    setpiece_core::rekey::renew(&mut repository, &renewal).unwrap();
     drop(repository);
     reads(&place, "latest", &dir.path().join("rotated"), Some(&identity_file), &tiny);
     let writer = common::open(disk(&place), false).unwrap();

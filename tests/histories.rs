@@ -7,15 +7,19 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{init, open, quiet, take};
 use setpiece_core::ErrorKind;
+use setpiece_core::backup::Surroundings;
 use setpiece_core::backup::log::{StreamOptions, stream};
 use setpiece_core::catalog::Catalog;
+use setpiece_core::events::Event;
 use setpiece_core::media::memory::MemoryMedium;
 use setpiece_core::media::repository::Repository;
-use setpiece_core::model::{BranchId, Level, Lsn, Scope, TablespaceKind, Until};
+use setpiece_core::model::join::{Place, joins};
+use setpiece_core::model::{BranchId, Level, LogUnit, Lsn, Scope, SetSummary, TablespaceKind, Until};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestoreReport, RestoreRequest, restore};
 use setpiece_core::retain::remove;
@@ -80,8 +84,29 @@ impl World {
         let mut options = StreamOptions::default();
         options.poll = Duration::ZERO;
         options.stop_when_idle = Some(Duration::ZERO);
-        stream(&self.repository, &self.model.source(), &options, quiet(&Cancel::new()))
+        let before = Catalog::load(&self.repository, None).unwrap();
+        let warnings = AtomicUsize::new(0);
+        let observer = |event: &Event| {
+            warnings.fetch_add(usize::from(matches!(event, Event::Warning { .. })), Ordering::Relaxed);
+        };
+        let cancel = Cancel::new();
+        let around = Surroundings { observer: &observer, ..quiet(&cancel) };
+        stream(&self.repository, &self.model.source(), &options, around)
             .unwrap_or_else(|error| panic!("seed {}: {error:?}", self.seed));
+        assert_eq!(self.captured_in_vain(&before), warnings.into_inner() > 0, "seed {}", self.seed);
+    }
+
+    /// Whether a unit was captured since `before` that no set can be brought up to.
+    fn captured_in_vain(&self, before: &Catalog) -> bool {
+        let catalog = Catalog::load(&self.repository, None).unwrap();
+        let units: Vec<LogUnit> = catalog.units().map(|(_, unit)| unit.clone()).collect();
+        let usable = |set| catalog.whole(set).map_err(|error| error.to_string());
+        let new = catalog.records().filter(|record| record.captured && before.get(record.summary.id).is_none());
+        new.into_iter().any(|record| {
+            let (unit, SetSummary { source, branch: history, .. }) = (&record.log[0], &record.summary);
+            let place = Place { source: *source, history, node: unit.node, upto: unit.span.upto };
+            joins(&place, &catalog.summaries(), &usable, &units).is_err()
+        })
     }
 
     fn crash(&mut self) {

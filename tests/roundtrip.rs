@@ -6,15 +6,16 @@ mod common;
 use std::sync::Arc;
 
 use common::tiny::{Tiny, TinyRecovery};
-use common::{init, open, quiet, take};
+use common::{init, open, quiet, take, with_segments};
 use setpiece_core::ErrorKind;
 use setpiece_core::catalog::Catalog;
 use setpiece_core::format::{Compression, KeyFileCopy};
 use setpiece_core::media::memory::MemoryMedium;
-use setpiece_core::model::{Level, RelPath};
+use setpiece_core::model::{FileEntry, Level, RelPath};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestoreRequest, plan, restore};
 use setpiece_core::retain::remove;
+use setpiece_core::source::{LogFeed, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::verify::{Depth, check};
 
 fn request(set: &str) -> RestoreRequest {
@@ -128,6 +129,60 @@ fn targets_in_use_are_refused_and_left_alone() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+/// Looks at the permissions of the files that it is to recover.
+struct Looking(std::sync::Mutex<Vec<u32>>);
+
+fn mode(path: &std::path::Path) -> u32 {
+    std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o7777
+}
+
+impl Recovery for Looking {
+    fn engine(&self) -> &str {
+        common::tiny::ENGINE
+    }
+
+    fn recover(&self, request: &RecoverRequest<'_>, _log: &mut dyn LogFeed) -> setpiece_core::Result<Recovered> {
+        let modes = request.files.iter().map(|file| mode(&file.path.below(request.directory)));
+        self.0.lock().unwrap().extend(modes);
+        std::fs::remove_file(request.files[2].path.below(request.directory)).unwrap();
+        Ok(Recovered { lsn: request.consistent_from, time: None, branch: request.new_branch })
+    }
+
+    fn inspect(&self, _file: &FileEntry, _page: u64, _bytes: &[u8]) -> PageState {
+        PageState::Unversioned
+    }
+}
+
+/// Files got the permissions of the source when they were made. One that nobody may write to could then not be recovered,
+/// except by root.
+#[test]
+fn files_get_their_permissions_when_nobody_has_to_write_to_them_any_more() {
+    let repository = init(Arc::new(MemoryMedium::new()), false).unwrap();
+    let tiny = Tiny::new(8);
+    tiny.chmod(0o100_444);
+    take(&repository, &tiny, Level::Full, |_| {}).unwrap();
+    let (dir, looking) = (tempfile::tempdir().unwrap(), Looking(Default::default()));
+    let to = dir.path().join("db");
+    restore(&repository, &[&looking], &RestoreRequest::default(), &to, quiet(&Cancel::new())).unwrap();
+    assert_eq!(looking.0.into_inner().unwrap(), [0o600; 3]);
+    assert_eq!([mode(&to.join("file-1")), mode(&to.join("file-2"))], [0o444; 2]);
+}
+
+/// A descriptor that was lost was replaced by one of another repository, without a word.
+#[test]
+fn sets_without_a_descriptor_are_not_taken_for_nothing() {
+    let medium = Arc::new(MemoryMedium::new());
+    let repository = init(medium.clone(), true).unwrap();
+    let report = take(&repository, &Tiny::new(8), Level::Full, |_| {}).unwrap();
+    let (name, _) = medium.objects().into_iter().find(|(name, _)| name.as_str().ends_with(".repo")).unwrap();
+    setpiece_core::media::Medium::remove(&*medium, &name).unwrap();
+    let before = medium.objects().len();
+    let error = init(medium.clone(), false).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exists);
+    assert!(error.to_string().contains(&report.summary.id.to_string()), "{error}");
+    assert_eq!(medium.objects().len(), before);
+}
+
 #[test]
 fn two_writers_of_one_source_are_not_let_in() {
     let medium = Arc::new(MemoryMedium::new());
@@ -173,4 +228,61 @@ fn pieces_are_bounded_and_channels_write_their_own() {
     let to = dir.path().join("db");
     restore(&repository, &[&TinyRecovery], &RestoreRequest::default(), &to, quiet(&Cancel::new())).unwrap();
     assert_eq!(tiny.difference(&to), None);
+}
+
+/// A piece with more than one index segment was called damaged: the frame that no longer fits into a segment stands
+/// before it and is named by the next one, and every segment was expected to name all frames before it.
+#[test]
+fn a_piece_with_several_index_segments_is_whole_at_every_depth_and_restores() {
+    let repository = init(Arc::new(MemoryMedium::new()), true).unwrap();
+    let tiny = with_segments(&repository);
+    for depth in [Depth::Meta, Depth::Frames, Depth::Pages] {
+        let report = check(&repository, &[&TinyRecovery], &[], depth, 1, quiet(&Cancel::new())).unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("db");
+    restore(&repository, &[&TinyRecovery], &request("full"), &to, quiet(&Cancel::new())).unwrap();
+    assert_eq!(tiny.difference(&to), None);
+    let copied = init(Arc::new(MemoryMedium::new()), true).unwrap();
+    setpiece_core::copy::copy(&repository, &copied, &[], quiet(&Cancel::new())).unwrap();
+    let report = check(&copied, &[&TinyRecovery], &[], Depth::Frames, 1, quiet(&Cancel::new())).unwrap();
+    assert!(report.findings.is_empty() && report.sets == 1, "{:?}", report.findings);
+}
+
+/// What was wrong first was all that was said of a piece.
+#[test]
+fn everything_that_is_wrong_with_a_piece_is_found_and_the_rest_is_checked() {
+    let medium = Arc::new(MemoryMedium::new());
+    let repository = init(medium.clone(), false).unwrap();
+    with_segments(&repository);
+    let (name, bytes) = medium.objects().into_iter().find(|(name, _)| name.as_str().ends_with(".bak")).unwrap();
+    let frames: Vec<usize> =
+        bytes.windows(4).enumerate().filter(|(_, four)| four == b"SPFR").map(|(at, _)| at).collect();
+    let found = |flips: &[usize]| {
+        let mut damaged = bytes.to_vec();
+        flips.iter().for_each(|at| damaged[*at] ^= 1);
+        medium.corrupt(&name, damaged);
+        let report = check(&repository, &[&TinyRecovery], &[], Depth::Pages, 1, quiet(&Cancel::new())).unwrap();
+        report.findings.iter().map(|finding| finding.error.to_string()).collect::<Vec<_>>()
+    };
+    let kind = |frame: usize| bytes[frames[frame] + 4];
+    let segment = (0..frames.len()).find(|frame| kind(*frame) == 3).unwrap();
+    let (one, two) = (frames[1], frames[segment + 2]);
+    let text = found(&[one + 40, two + 40]);
+    assert!(text.len() == 2 && text[0].contains(&one.to_string()) && text[1].contains(&two.to_string()), "{text:#?}");
+    // The header of a frame leads to the next; without it the index does.
+    let text = found(&[one + 12, two + 40]);
+    assert!(text.len() == 2 && text[0].contains(&one.to_string()) && text[1].contains(&two.to_string()), "{text:#?}");
+    // A segment that cannot be read says nothing about the frames that it names, be it their absence.
+    for byte in [12, 40] {
+        let text = found(&[frames[segment] + byte, two + 40]);
+        assert!(text.len() == 2 && text[1].contains(&two.to_string()), "{text:#?}");
+    }
+    // Neither header nor index: what was not checked is named.
+    let text = found(&[one + 12, frames[frames.len() - 1] + 40]);
+    assert!(text.len() == 2 && text[1].contains("was not checked"), "{text:#?}");
+    // All is wrong: that need not be said of each frame.
+    let text = found(&frames.iter().map(|frame| frame + 40).collect::<Vec<_>>());
+    assert!(text.len() == 17 && text[16].contains("more is wrong"), "{text:#?}");
 }

@@ -56,7 +56,7 @@ pub fn make_page(number: u64, lsn: u64, ratio: u64, random: &mut Random) -> Vec<
     while page.len() < PAGE {
         row += 1;
         let line = if ratio > 10 {
-            let noise = random.next() & if row % 4 == 0 { 0xFFF } else { 0xFF };
+            let noise = random.next() & if row.is_multiple_of(4) { 0xFFF } else { 0xFF };
             format!("{row:08} {noise:04x} account of a customer, balance in euro, branch office north    ")
         } else {
             let [a, b, c] = [random.next(), random.next(), random.next()];

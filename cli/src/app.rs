@@ -52,10 +52,15 @@ fn run(verb: Verb, console: &Console) -> Result<ExitCode> {
     let answer = verb.run(console)?;
     console.finish_progress();
     let code = ExitCode::from(answer.code);
-    if console.json {
-        output::document(&answer.document_with(&console.warnings())?);
+    let printed = if console.json {
+        output::document(&answer.document_with(&console.warnings())?)
     } else {
-        output::text(&answer.text);
+        output::text(&answer.text)
+    };
+    if let Err(error) = printed {
+        output::error(&error);
+        // Damage that was found is the greater news.
+        return Ok(if code == ExitCode::SUCCESS { ExitCode::FAILURE } else { code });
     }
     Ok(code)
 }
@@ -81,8 +86,10 @@ fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
         output::error_document(&ErrorDocument::of(&Error::new(ErrorKind::Usage, what).remedy(remedy)));
         return ExitCode::from(ErrorKind::Usage.exit_code());
     }
-    // Printing fails only when nobody listens any more.
-    drop(error.print());
+    if let Err(error) = output::written(error.print()) {
+        output::error(&error);
+        return ExitCode::from(if answer { 1 } else { ErrorKind::Usage.exit_code() });
+    }
     ExitCode::from(if answer { 0 } else { ErrorKind::Usage.exit_code() })
 }
 

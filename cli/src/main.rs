@@ -10,6 +10,8 @@ mod documents;
 mod keys;
 mod options;
 mod output;
+mod reach;
+mod rows;
 mod text;
 mod timeline;
 mod tree;

@@ -35,7 +35,8 @@ impl RepoOptions {
 /// Where copies of metadata are kept.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CacheOptions {
-    /// Where copies of metadata are kept [default: $XDG_CACHE_HOME/setpiece or ~/.cache/setpiece].
+    /// Where copies of metadata are kept [default: $XDG_CACHE_HOME/setpiece or ~/.cache/setpiece]. Made where it is
+    /// missing; one that is named here and cannot be made is an error, the default one is done without.
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache", help_heading = "Copies of metadata")]
     pub cache_dir: Option<PathBuf>,
     /// Keep no copies of metadata.
@@ -86,15 +87,44 @@ impl SourceOption {
     }
 }
 
+/// A source on record: its name, its identifier, or the URL of the database.
+#[derive(Debug)]
+pub(crate) struct SourceWord {
+    /// The name or the identifier.
+    pub word: String,
+    said: String,
+}
+
+impl SourceWord {
+    /// What was said, if anything. A word with the scheme of a database is a URL.
+    pub(crate) fn of(said: Option<&str>) -> Result<Option<Self>> {
+        let Some(said) = said else { return Ok(None) };
+        let is_url = setpiece::source::SCHEMES.iter().any(|scheme| said.starts_with(scheme));
+        let word = if is_url { setpiece::source::id(&url(said)?)?.to_string() } else { said.to_owned() };
+        Ok(Some(SourceWord { word, said: said.to_owned() }))
+    }
+
+    /// An error about the source, with what was said.
+    pub(crate) fn told(source: Option<&Self>, error: Error) -> Error {
+        match source.filter(|source| source.word != source.said && error.object() == Some(&source.word)) {
+            Some(source) => error.doing(format!("looking for what was backed up of {}", source.said)),
+            None => error,
+        }
+    }
+}
+
 /// A URL with a relative path made absolute: the library wants it so, people do not.
 pub(crate) fn url(text: &str) -> Result<String> {
     let relative = |(scheme, rest): &(&str, &str)| {
         matches!(*scheme, "disk" | "sqlite" | "sbt" | "pgdata") && !rest.is_empty() && !rest.starts_with('/')
     };
     let Some((scheme, rest)) = text.split_once(':').filter(relative) else { return Ok(text.to_owned()) };
+    // What follows the path of a medium are parameters, and nothing to be changed.
+    let end = rest.find('?').filter(|_| matches!(scheme, "disk" | "sbt")).unwrap_or(rest.len());
+    let (rest, parms) = rest.split_at(end);
     let path = std::path::absolute(rest).map_err(|error| Error::io(rest, error))?;
     let path = path.to_str().ok_or_else(|| Error::new(ErrorKind::Usage, "the path is not UTF-8").on(rest))?;
-    Ok(format!("{scheme}:{path}"))
+    Ok(format!("{scheme}:{path}{parms}"))
 }
 
 /// A number of bytes: `4GiB`, `500MB`, `1048576`.
@@ -194,5 +224,7 @@ mod tests {
         }
         let made = url("disk:repo").unwrap();
         assert!(made.starts_with("disk:/") && made.ends_with("/repo"), "{made}");
+        let with_parms = url("sbt:./lib.so?path=/a//b/./c").unwrap();
+        assert!(with_parms.ends_with("/lib.so?path=/a//b/./c"), "{with_parms}");
     }
 }

@@ -1,9 +1,10 @@
 //! Numbers, times and identifiers as people read them.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use setpiece::model::{SetId, Timestamp};
+use setpiece::model::Timestamp;
 
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -32,9 +33,9 @@ pub(crate) fn maybe(time: Option<Timestamp>) -> String {
     time.map_or_else(|| "?".into(), moment)
 }
 
-/// The part of a set's identifier that tells it from others: its time to the millisecond.
-pub(crate) fn short(set: SetId) -> String {
-    set.to_string().chars().take(13).collect()
+/// The part of an identifier that tells it from others; of a set, its time to the millisecond.
+pub(crate) fn short(id: impl Display) -> String {
+    id.to_string().chars().take(13).collect()
 }
 
 /// A number and the thing it counts: `1 set`, `3 sets`.

@@ -1,11 +1,11 @@
 //! Changing who can open a repository. Pieces are never touched.
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::{RepoDescriptor, SetKeys};
+use crate::format::{RepoDescriptor, SetKeys, Slot};
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
 use crate::model::SetId;
-use crate::transform::{SlotRequest, Vault, add_slot, peek_keys, remove_slot, rotate};
+use crate::transform::{Recipient, SlotRequest, Vault, add_slot, dropped_by, peek_keys, remove_slot, rotate};
 
 /// Lets one more key open the repository.
 ///
@@ -36,18 +36,40 @@ fn replace(repository: &mut Repository, descriptor: RepoDescriptor) -> Result<()
     repository.replace_descriptor(descriptor, vault)
 }
 
-/// Gives the repository a new key, opened by `slots` and nothing else, and wraps the keys of all sets anew. Returns how
-/// many sets that were.
+/// What opens a repository after its key is renewed.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal<'a> {
+    /// Every key that is to open it from then on, those of before included.
+    pub slots: &'a [SlotRequest],
+    /// Leave no recipient where there was one: hosts without a secret can no longer write.
+    pub drop_recipients: bool,
+}
+
+/// What renewing did.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Renewed {
+    /// Sets whose keys were wrapped anew.
+    pub sets: usize,
+    /// The slots of before whose keys open the repository no more.
+    pub dropped: Vec<Slot>,
+}
+
+/// Gives the repository a new key, opened by the slots named and nothing else, and wraps the keys of all sets anew.
+/// Recipients have to be named again like every other key: renewing is for shutting someone out.
 ///
 /// # Errors
-/// [`ErrorKind::Key`] when the caller's secrets do not open the keys of every set: those that a host wrote to its
-/// recipients alone need the private key of one of them. Nothing has changed then.
+/// [`ErrorKind::Usage`] when the last recipient would go and that was not asked for. [`ErrorKind::Key`] when the caller's
+/// secrets do not open the keys of every set: those that a host wrote to its recipients alone need the private key of
+/// one of them. Nothing has changed then.
 ///
 /// # Crash safety
 /// The old key stays in the descriptor until every set is done; run again after a crash.
-pub fn renew(repository: &mut Repository, slots: &[SlotRequest]) -> Result<usize> {
+pub fn renew(repository: &mut Repository, renewal: &Renewal<'_>) -> Result<Renewed> {
     let _alone = repository.lock_for_removal()?;
-    let (descriptor, vault) = rotate(repository.descriptor(), repository.vault(), slots)?;
+    check_recipients(repository.descriptor(), renewal)?;
+    let (descriptor, vault) = rotate(repository.descriptor(), repository.vault(), renewal.slots)?;
+    let dropped = dropped_by(repository.descriptor(), renewal.slots)?;
     let mut todo = Vec::new();
     for (set, objects) in repository.sets()? {
         if objects.meta.is_some() {
@@ -60,7 +82,19 @@ pub fn renew(repository: &mut Repository, slots: &[SlotRequest]) -> Result<usize
     for (set, newest, keys) in &todo {
         replace_keys(repository, *set, *newest, keys).doing(|| format!("replacing the keys of set {set}"))?;
     }
-    Ok(todo.len())
+    Ok(Renewed { sets: todo.len(), dropped })
+}
+
+/// Hosts that only write would find out at their next backup.
+fn check_recipients(before: &RepoDescriptor, renewal: &Renewal<'_>) -> Result<()> {
+    let stays = renewal.slots.iter().any(|slot| matches!(slot, SlotRequest::Recipient { .. }));
+    let recipients: Vec<String> = before.recipients().map(|public| Recipient(public).to_string()).collect();
+    if stays || renewal.drop_recipients || recipients.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Usage, "no public key is named: hosts without a secret could no longer write")
+        .on(recipients.join(", "))
+        .remedy("name the public keys that are to stay (--new-recipient), or say --drop-recipients"))
 }
 
 fn wrapped_anew(repository: &Repository, vault: &Vault, set: SetId, newest: Option<u32>) -> Result<SetKeys> {

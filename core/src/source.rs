@@ -98,6 +98,16 @@ pub trait Source: Send + Sync {
     /// When the database cannot be reached.
     fn positions(&self) -> Result<Vec<NamedPosition>>;
 
+    /// As [`Source::positions`], told besides the cookie of the newest set or log unit on record, so that the numbers are
+    /// those of the record. Engines whose log numbers itself need not implement it.
+    ///
+    /// # Errors
+    /// As [`Source::positions`].
+    fn positions_behind(&self, newest: Option<&[u8]>) -> Result<Vec<NamedPosition>> {
+        let _unused_by_most = newest;
+        self.positions()
+    }
+
     /// Asks for a checkpoint and returns, for each node, the LSN from which a restart would need redo.
     ///
     /// Must make progress when it is called again: a fully flushed database reports its newest LSN.
@@ -161,7 +171,7 @@ pub enum PageState {
 pub enum ChangeMap {
     /// Every page of every file that changed; files that are not named did not change.
     Complete(Vec<FileChanges>),
-    /// The engine cannot tell, and why.
+    /// The engine cannot tell, and why: reads as what follows "because".
     Unknown(String),
 }
 
@@ -275,9 +285,28 @@ pub struct CapturedUnit {
     pub branch: BranchHistory,
 }
 
+/// Where a capture begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureBegin {
+    /// The history of the branch that is captured.
+    pub branch: BranchHistory,
+    /// For each node the LSN behind which its first unit begins, unless redo gets lost before that unit is captured.
+    pub nodes: Vec<NodePosition>,
+    /// Why redo before that is gone, where the source knows that some is: reads as what follows "because".
+    pub lost: Option<String>,
+}
+
 /// Redo as it is written. Dropping it ends the capture; the engine may then reuse its log.
 pub trait LogStream: Send {
-    /// The next unit, whole transactions only; `None` when nothing was written for `wait`.
+    /// Where the capture begins, so that redo which no set can be brought up to is told of before the first unit. Asked
+    /// once, before `next`. Sources that do not know until then need not implement it: the first unit shows it.
+    fn begins(&self) -> Option<CaptureBegin> {
+        None
+    }
+
+    /// The next unit; `None` when nothing was written for `wait`. A unit has 1 GiB at most and lies in memory as a
+    /// whole. It holds whole transactions, or a part of one that is too large: the recovery of the same engine joins
+    /// such parts, and applies nothing of a transaction whose commit it was not given.
     ///
     /// # Errors
     /// When the source fails or vanishes.

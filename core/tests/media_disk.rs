@@ -86,6 +86,10 @@ fn kinds_and_words_of_the_plugin_arrive() {
     let plugin = Plugin::from_static(&PLUGIN).unwrap();
     let error = PluginMedium::open(plugin.clone(), params(&dir.path().join("missing"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("no such directory"), "{error}");
+    let by_parameter = format!("path={}", dir.path().join("missing").display());
+    let by_parameter = PluginParams { parms: by_parameter, ..PluginParams::default() };
+    let error = PluginMedium::open(plugin.clone(), by_parameter).unwrap_err();
     assert!(error.to_string().contains("create=yes"), "{error}");
     let wrong = PluginParams { parms: "colour=red".into(), ..params(dir.path()) };
     let error = PluginMedium::open(plugin, wrong).unwrap_err();

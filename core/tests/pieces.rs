@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use setpiece_core::format::{
     Compression, EntryContent, IndexEntry, PagesTable, PieceInfo, PieceKind, PieceScanner, RunKind, Scanned, StoredRun,
 };
+use setpiece_core::model::log::FileChanges;
 use setpiece_core::model::{BranchId, FileId, LogUnit, Lsn, LsnSpan, NodeId, PageRun, PieceNo, Seq, SetId, Uuid};
 use setpiece_core::transform::derive::{PIECE, object_key};
 use setpiece_core::transform::{DataKey, FrameContent, PieceReader, PieceSpec, PieceWriter, WholeUnit, page_hash};
@@ -179,6 +180,48 @@ proptest! {
         bytes.truncate(at);
         prop_assert_eq!(scan(&bytes, 1000, key).unwrap_err().kind(), ErrorKind::Damaged);
     }
+}
+
+/// The parts of a unit of redo were expected in frames with consecutive numbers; when the index of the piece grew by a
+/// segment between two of them, the unit was called damaged.
+#[test]
+fn a_unit_with_an_index_segment_among_its_parts_comes_back() {
+    let span = |seq: u64| LsnSpan { after: Lsn(seq), upto: Lsn(seq + 1) };
+    let unit = |seq: u64, len: usize, pages: u64| {
+        let runs = (0..pages).map(|page| PageRun::new(3 * page, 1)).collect();
+        let changes = Some(vec![FileChanges { file: FileId(1), pages: runs }]);
+        let (node, branch, seq, span) = (NodeId(0), BranchId(1), Seq(seq), span(seq));
+        let unit = LogUnit {
+            node,
+            branch,
+            seq,
+            span,
+            first_commit: None,
+            last_commit: None,
+            len: len as u64,
+            changes,
+            name: None,
+            links: None,
+            timing: None,
+        };
+        WholeUnit { unit, bytes: (0..len).map(|at| (at / 10) as u8).collect() }
+    };
+    // Two records that do not fit into one segment, the second of a unit in three parts.
+    let units = [unit(1, 10, 120_000), unit(2, 9 << 20, 120_000)];
+    let mut bytes = Vec::new();
+    let mut writer = PieceWriter::new(spec(PieceKind::Log, Compression::Fast, None), &mut bytes).unwrap();
+    for whole in &units {
+        writer.log(whole.unit.clone(), &whole.bytes, &mut bytes).unwrap();
+    }
+    writer.finish(&mut bytes).unwrap();
+    let (_, found, entries) = scan(&bytes, 1 << 20, None).unwrap();
+    assert!(entries.windows(2).any(|pair| pair[0].number + 1 < pair[1].number), "a segment lies among the frames");
+    assert!(found == units, "from front to back");
+    let mut reader = PieceReader::open(&bytes[..128], SET, PieceNo(1), None).unwrap();
+    let entries = index(&mut reader, &bytes).unwrap();
+    let stored = |entry: &IndexEntry| &bytes[entry.offset as usize..][..entry.stored_len as usize];
+    let found: Vec<WholeUnit> = entries.iter().flat_map(|entry| reader.log(entry, stored(entry)).unwrap()).collect();
+    assert!(found == units, "by way of the index");
 }
 
 #[test]

@@ -33,8 +33,8 @@ pub(crate) struct Place<'a> {
 }
 
 impl Root {
-    /// Opens the directory, making it first when `create` says so.
-    pub(crate) fn open(path: &Path, create: bool) -> Result<Root> {
+    /// Opens the directory, making it first when `create` says so. `remedy` is what to do when it is not there.
+    pub(crate) fn open(path: &Path, create: bool, remedy: &str) -> Result<Root> {
         if !path.is_absolute() {
             let text = format!("{}: the directory must be given by an absolute path", path.display());
             return Err(Failure::new(Code::Usage, text));
@@ -44,10 +44,7 @@ impl Root {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOENT => {
-                let text = format!("{}: no such directory; make it, or pass create=yes", path.display());
-                Failure::new(Code::NotFound, text)
-            }
+            Errno::NOENT => Failure::new(Code::NotFound, format!("{}: no such directory{remedy}", path.display())),
             Errno::NOTDIR => Failure::new(Code::Usage, format!("{}: not a directory", path.display())),
             errno => Failure::io(path.display(), &errno.into()),
         })?;

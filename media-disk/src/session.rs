@@ -27,6 +27,8 @@ pub struct DiskSession {
 impl DiskSession {
     pub(crate) fn open(request: Request) -> Result<Self> {
         let Request { location, mut parms } = request;
+        // Who names the directory by a parameter can give one more; others may not know that there are any.
+        let remedy = if location.is_empty() { "; make it, or pass create=yes" } else { "" };
         let path = match (location.as_str(), parms.take("path")) {
             ("", Some(path)) => path,
             (_, None) if !location.is_empty() => location,
@@ -39,7 +41,7 @@ impl DiskSession {
             _ => Nameless::where_possible(),
         };
         parms.finish("path, create and tmpfile")?;
-        let root = Root::open(&PathBuf::from(path), create)?;
+        let root = Root::open(&PathBuf::from(path), create, remedy)?;
         sweep(&root, SystemTime::now())?;
         Ok(DiskSession { root: Arc::new(root), nameless })
     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use setpiece_media_disk::PLUGIN;
@@ -123,6 +124,47 @@ fn a_lock_ends_with_its_process() {
     child.kill().unwrap();
     child.wait().unwrap();
     session(dir.path()).lock("set/writer", LockMode::Exclusive).unwrap();
+}
+
+/// A lock's file is removed with the lock. Whoever has opened it at that moment, or the directory that goes with it, must
+/// not end up with a lock that nobody else sees: two writers would be alone at the same time.
+#[test]
+fn a_lock_that_clears_its_file_away_still_keeps_all_others_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (alone, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let work = |mode: LockMode| {
+        for _ in 0..1500 {
+            match session(dir.path()).lock("set/writer", mode) {
+                Ok(_held) if mode == LockMode::Exclusive => {
+                    assert!(!alone.swap(true, Ordering::SeqCst), "two had it alone");
+                    taken.fetch_add(1, Ordering::Relaxed);
+                    alone.store(false, Ordering::SeqCst);
+                }
+                Ok(_held) => assert!(!alone.load(Ordering::SeqCst), "shared with one that had it alone"),
+                Err(refused) => assert_eq!(refused.error.code(), Code::Locked, "{}", refused.error),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for mode in [LockMode::Exclusive, LockMode::Exclusive, LockMode::Exclusive, LockMode::Shared] {
+            scope.spawn(move || work(mode));
+        }
+    });
+    assert!(taken.into_inner() > 100, "hardly anybody got it");
+    drop(session(dir.path()).lock("set/writer", LockMode::Exclusive).unwrap());
+    assert!(entries(dir.path()).is_empty(), "{:?}", entries(dir.path()));
+}
+
+#[test]
+fn a_lock_that_is_shared_stays_until_the_last_one_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let share = || session(dir.path()).lock("a", LockMode::Shared).unwrap();
+    let (one, two) = (share(), share());
+    drop(one);
+    let refused = session(dir.path()).lock("a", LockMode::Exclusive).unwrap_err();
+    assert_eq!(refused.error.code(), Code::Locked);
+    drop(two);
+    assert!(entries(dir.path()).is_empty(), "{:?}", entries(dir.path()));
 }
 
 /// Runs under a limit on the size of files, with the signal for it ignored, as a full disk would look.

@@ -34,7 +34,9 @@ pub(crate) fn descriptor(path: &Path) -> Result<Arc<File>> {
     let known = DESCRIPTORS.get_or_init(Mutex::default);
     let named = std::fs::metadata(path).map_err(fail)?;
     if !named.is_file() {
-        return Err(Error::new(ErrorKind::Source, "not a plain file").on(path.display().to_string()));
+        return Err(Error::new(ErrorKind::Source, "not a plain file")
+            .on(path.display().to_string())
+            .remedy("name the file of the database itself"));
     }
     let mut known = lock(known);
     if let Some(file) = known.get(&(named.dev(), named.ino())) {

@@ -13,6 +13,7 @@ use setpiece_core::model::{FileEntry, FileKind, LogUnit, Lsn, LsnSpan, StateMark
 use setpiece_core::source::{LogFeed, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::pending::Pending;
 use crate::place::ordinal_of;
 use crate::run::{FILE, inspect_page};
 use crate::sidecar::Sidecar;
@@ -62,6 +63,7 @@ struct Replay<'r> {
     log_time: Option<Timestamp>,
     time: Option<Timestamp>,
     database: Option<u32>,
+    pending: Pending,
     last: Option<Last>,
     done: bool,
 }
@@ -104,6 +106,7 @@ impl<'r> Replay<'r> {
             log_time: None,
             time: None,
             database: None,
+            pending: Pending::new(request.directory, entry.page_size),
             last: None,
             done: false,
         };
@@ -197,6 +200,10 @@ impl<'r> Replay<'r> {
             let what = "it does not go on where the unit before it ended, though the LSNs say so".to_owned();
             return Err(self.misfit(unit, what).remedy("choose a target before it, or a newer set"));
         }
+        if self.last.as_ref().is_some_and(|last| last.generation != generation) && !self.pending.is_empty() {
+            let what = "the transaction before it was cut into parts, and the last of them is missing".to_owned();
+            return Err(self.misfit(unit, what).remedy("choose a target before it, or a newer set"));
+        }
         self.last = Some(Last { generation, upto: unit.span.upto, salts: read.salts, sum: read.after });
         Ok(())
     }
@@ -205,11 +212,16 @@ impl<'r> Replay<'r> {
     fn apply<'t>(&mut self, transactions: impl Iterator<Item = &'t Transaction<'t>>) -> Result<()> {
         let mut newest: BTreeMap<u32, &[u8]> = BTreeMap::new();
         for one in transactions {
+            if one.goes_on() {
+                self.pending.add(one)?;
+                continue;
+            }
             self.log_time = Some(one.seen);
             if self.done || self.is_behind(one) {
                 self.done = true;
                 continue;
             }
+            self.pending.commit(one, &self.file).map_err(|error| self.io(error))?;
             newest.extend(one.pages());
             // What a transaction cut off is not the content of pages that a later one adds again.
             drop(newest.split_off(&one.database.saturating_add(1)));

@@ -1,6 +1,6 @@
 //! A SQLite database as a source.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -53,7 +53,7 @@ impl SqliteSource {
     /// The database at `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] or [`ErrorKind::Source`] when there is none, or when it is no SQLite database.
+    /// [`ErrorKind::Io`] when there is none, [`ErrorKind::Source`] when it is no SQLite database.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         SqliteSource::open_with(path, SqliteOptions::default())
     }
@@ -64,13 +64,22 @@ impl SqliteSource {
     /// As [`SqliteSource::open`].
     pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
         let path = path.as_ref();
-        let path = path.canonicalize().map_err(|error| Error::io(path.display().to_string(), error))?;
+        let path = path.canonicalize().map_err(|error| missing(path, error))?;
         let name = options.name.unwrap_or_else(|| {
             path.file_name().map_or_else(|| "sqlite".to_owned(), |name| name.to_string_lossy().into_owned())
         });
         let site = Site { path, busy: options.busy_timeout };
         drop(crate::snapshot::Snapshot::take(&site, None)?);
         Ok(SqliteSource { site, name, id: options.id, known: Arc::default() })
+    }
+
+    /// The identifier of the database at `path`, also when the database is no longer there: what a recovery wrote beside
+    /// it, or else what is derived from this machine and the path.
+    ///
+    /// # Errors
+    /// When the file that a recovery wrote cannot be read.
+    pub fn id_at(path: impl AsRef<Path>) -> Result<SourceId> {
+        Identity::of(&without_links(path.as_ref()), None).map(|identity| identity.id)
     }
 
     /// The file of the database, without symbolic links.
@@ -115,11 +124,11 @@ impl SqliteSource {
         Ok(Box::new(Stream::begin(&self.site, &identity, cookie, Arc::clone(&self.known), last)?))
     }
 
-    /// Where the log is. The number of its generation is right once a backup or a log stream of this process has been
-    /// told what is on record.
-    fn current(&self) -> Result<NodePosition> {
+    /// Where the log is. The number of its generation is that of the record when it is told by `newest`, or when a backup
+    /// or a log stream of this process has been.
+    fn current(&self, newest: Option<&[u8]>) -> Result<NodePosition> {
         let identity = self.identity()?;
-        let cookie = self.cookie(&identity, &[])?;
+        let cookie = self.cookie(&identity, newest.as_slice())?;
         let run = Run::begin(&self.site, &identity, cookie)?;
         Ok(run.begin().first().copied().unwrap_or_default())
     }
@@ -145,13 +154,17 @@ impl Source for SqliteSource {
     }
 
     fn positions(&self) -> Result<Vec<NamedPosition>> {
-        let NodePosition { node, lsn, seq } = self.current()?;
+        self.positions_behind(None)
+    }
+
+    fn positions_behind(&self, newest: Option<&[u8]>) -> Result<Vec<NamedPosition>> {
+        let NodePosition { node, lsn, seq } = self.current(newest)?;
         Ok(vec![NamedPosition { node, name: "COMMIT".into(), lsn, seq }])
     }
 
     fn checkpoint(&self) -> Result<Vec<NodePosition>> {
         self.site.link()?.checkpoint()?;
-        Ok(vec![NodePosition { node: NODE, ..self.current()? }])
+        Ok(vec![NodePosition { node: NODE, ..self.current(None)? }])
     }
 
     fn begin(&self, request: &BeginRequest<'_>) -> Result<Box<dyn BackupRun + '_>> {
@@ -180,6 +193,25 @@ impl Source for SqliteSource {
     ) -> Result<Box<dyn LogStream + '_>> {
         self.stream(last, newest)
     }
+}
+
+/// A path without symbolic links, as far as it exists.
+fn without_links(path: &Path) -> PathBuf {
+    let beside = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(beside).unwrap_or_else(|| path.to_owned())
+}
+
+/// Why there is no file at `path`.
+fn missing(path: &Path, error: std::io::Error) -> Error {
+    let name = path.display().to_string();
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return Error::io(name, error);
+    }
+    let made = match path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
+        Some(parent) => Error::new(ErrorKind::Io, format!("there is no directory {}", parent.display())),
+        None => Error::new(ErrorKind::Io, "there is no database"),
+    };
+    made.on(name).remedy("correct the path: a database is never made here")
 }
 
 /// A source for each database that is attached to a connection: give the name of the schema and the file, columns 2

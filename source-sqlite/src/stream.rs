@@ -14,7 +14,8 @@
 //! whole; when it has become large they are asked to wait for a moment (`help`).
 //!
 //! When a stream ends, the log is the engine's again. What is committed until the next stream begins is captured then
-//! if the log was not restarted meanwhile; if it was, the first unit shows the gap.
+//! if the log was not restarted meanwhile; if it was, the stream says so when it begins. What the restarted log holds
+//! already is not captured then: without the redo before it no set could be brought up to it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -23,10 +24,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use setpiece_core::error::Context;
-use setpiece_core::model::log::FileChanges;
-use setpiece_core::model::log::Timing;
+use setpiece_core::model::log::{FileChanges, Timing};
 use setpiece_core::model::{BranchHistory, LogUnit, Lsn, LsnSpan, MarkedState, Seq, StateMark, UnitLinks};
-use setpiece_core::source::{CapturedPoint, CapturedUnit, LogStream};
+use setpiece_core::source::{CaptureBegin, CapturedPoint, CapturedUnit, LogStream, NodePosition};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::batch::Batch;
@@ -51,6 +51,8 @@ const READER_AGE: Duration = Duration::from_millis(200);
 const LONG_LOG: u64 = 4 << 20;
 /// So much is captured in a few milliseconds.
 const LITTLE: u64 = 1 << 20;
+/// So much captured redo may lie in memory.
+const WAITING: u64 = 64 << 20;
 /// How long to try to make writers wait. They wait only once it has come to that, for some milliseconds.
 const HELP_WAIT: Duration = Duration::from_millis(500);
 /// How long the log is kept for redo that was captured and is not durable yet.
@@ -80,6 +82,8 @@ pub(crate) struct Stream {
     generation: Option<Generation>,
     /// The end of the log when the stream began: a restart before that is captured loses redo.
     backlog: Point,
+    /// Why redo before the begin of the stream was lost, if it was.
+    lost: Option<String>,
     /// The end of what was captured.
     captured: Lsn,
     /// The marks of the state there.
@@ -144,7 +148,7 @@ impl Stream {
         }
         let placed = place(&cookie, branch.current, seen(log.as_ref(), &file))?;
         let last = last.map(|last| &last.unit).filter(|unit| unit.branch == branch.current);
-        let (from, marks) = go_on_from(site, log.as_ref(), last, point, &placed)?;
+        let (from, marks, lost) = go_on_from(site, log.as_ref(), last, point, &placed)?;
         let seq = last.and_then(|unit| unit.seq.next());
         let mut stream = Stream {
             site: site.clone(),
@@ -153,6 +157,7 @@ impl Stream {
             ordinal: placed.point.ordinal,
             generation: None,
             backlog: placed.point,
+            lost: point.filter(|_| lost).map(lost_since),
             captured: from,
             marks,
             complete: (frame_of(from) == placed.point.frame).then_some(began),
@@ -301,7 +306,7 @@ impl Stream {
     fn close(&mut self, batch: Batch) -> CapturedUnit {
         let last = batch.last();
         let upto = lsn(self.ordinal, last.frame);
-        let (header, seen) = (batch.header, batch.seen);
+        let (header, committed) = (batch.header, batch.committed());
         let late = self.complete.is_none_or(|complete| complete.elapsed() > LATE);
         let (bytes, changed, states) = batch.finish();
         let links = self.links(states);
@@ -310,13 +315,13 @@ impl Stream {
             branch: self.branch.current,
             seq: self.seq,
             span: LsnSpan { after: self.captured, upto },
-            first_commit: (!late).then_some(seen),
-            last_commit: Some(seen),
+            first_commit: committed.filter(|_| !late),
+            last_commit: committed,
             len: bytes.len() as u64,
             changes: Some(vec![FileChanges { file: FILE, pages: changed }]),
             name: None,
             links: Some(links),
-            timing: late.then_some(Timing::Late),
+            timing: committed.filter(|_| late).map(|_| Timing::Late),
         };
         let wal = Some(WalMark { salts: header.salts, sum: last.sum });
         let point = Point { branch: self.branch.current, ordinal: self.ordinal, frame: last.frame, wal, file: None };
@@ -436,10 +441,16 @@ impl Stream {
         self.generation.map_or(0, |generation| generation.header.frame_len() as u64)
     }
 
-    /// Nobody commits meanwhile: captures all there is, moves to the end of the log, copies it, moves to mark 0.
+    /// Nobody commits meanwhile: captures all there is, moves to the end of the log, copies it, moves to mark 0. When
+    /// that is more than may lie in memory, captures so much: the next time there is less left.
     fn restartable(&mut self) -> Result<()> {
+        let mut waiting = 0;
         while let Some(unit) = self.capture()? {
+            waiting += unit.unit.len;
             self.ready.push_back(unit);
+            if waiting > WAITING {
+                return Ok(());
+            }
         }
         for _ in 0..2 {
             self.begin_second()?;
@@ -473,6 +484,11 @@ impl Stream {
 }
 
 impl LogStream for Stream {
+    fn begins(&self) -> Option<CaptureBegin> {
+        let begin = NodePosition { node: NODE, lsn: self.captured, seq: None };
+        Some(CaptureBegin { branch: self.branch.clone(), nodes: vec![begin], lost: self.lost.clone() })
+    }
+
     fn next(&mut self, wait: Duration) -> Result<Option<CapturedUnit>> {
         let began = Instant::now();
         loop {
@@ -505,23 +521,33 @@ impl Drop for Stream {
 }
 
 /// Where capture goes on, and the marks of the state there: behind the last unit if the log proves that this is in it;
-/// behind what was seen last of the database, if nothing is missing since; otherwise at the end of the log.
+/// behind what was seen last of the database, if nothing is missing since; otherwise at the end of the log, and then
+/// redo is lost.
 fn go_on_from(
     site: &Site,
     log: Option<&Log>,
     last: Option<&LogUnit>,
     point: Option<Point>,
     placed: &Placed,
-) -> Result<(Lsn, Vec<StateMark>)> {
+) -> Result<(Lsn, Vec<StateMark>, bool)> {
     if let (Some(last), Some(log)) = (last, log) {
         let upto = last.span.upto;
         let known = last.marks_at(upto).unwrap_or_default();
         if let Some(mark) = log.mark_at(site, frame_of(upto))?.filter(|mark| known.contains(mark)) {
-            return Ok((upto, vec![mark]));
+            return Ok((upto, vec![mark], false));
         }
     }
     let from = point.filter(|_| placed.linked).unwrap_or(placed.point);
-    Ok((from.lsn(), mark::of_point(&from)))
+    Ok((from.lsn(), mark::of_point(&from), !placed.linked))
+}
+
+/// What became of the redo behind `point`, which nobody captured.
+fn lost_since(point: Point) -> String {
+    format!(
+        "the write-ahead log was emptied or begun anew since LSN {} (SQLite does so when the last connection closes, and \
+         after a checkpoint)",
+        point.lsn()
+    )
 }
 
 fn no_log(site: &Site) -> Error {

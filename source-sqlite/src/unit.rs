@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | 0 | 8 | LSN of its commit |
 //! | 8 | 8 | when the commit was seen, in microseconds since 1970 |
-//! | 16 | 4 | pages of the database after it, at least 1 |
+//! | 16 | 4 | pages of the database after it; 0 when the transaction goes on in the next unit |
 //! | 20 | 4 | page images |
 //! | 24 | | for each: 4 bytes page number, counted from 1, then the page |
 //!
@@ -29,6 +29,11 @@
 //! that follow each other in the same generation prove that nothing is missing or mixed up between them.
 //!
 //! A transaction holds the last image of each page that it wrote, none behind the end of the database.
+//!
+//! A transaction that is too large for a unit is cut into parts. All but the last are alone in their units; instead of
+//! the LSN of the commit they have that of their last frame, their time means nothing, and their pages may lie behind
+//! the end of the database. The last part ends with the commit; an image in it, or in a later part, replaces those in
+//! the parts before. Nothing of it is to be applied as long as the commit has not come.
 
 use setpiece_core::model::{Lsn, Timestamp};
 
@@ -64,7 +69,7 @@ impl UnitWriter {
         UnitWriter { bytes, transactions: 0 }
     }
 
-    /// Adds a transaction; `pages` are page numbers and images, none twice.
+    /// Adds a transaction, or a part of one, for which `database` is 0; `pages` are page numbers and images, none twice.
     pub(crate) fn add<'p>(
         &mut self,
         lsn: Lsn,
@@ -98,20 +103,25 @@ impl UnitWriter {
     }
 }
 
-/// A transaction of a unit.
+/// A transaction of a unit, or a part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transaction<'b> {
-    /// The LSN of its commit.
+    /// The LSN of its commit, or of the end of the part.
     pub(crate) lsn: Lsn,
     /// When the commit was seen.
     pub(crate) seen: Timestamp,
-    /// Pages of the database after it.
+    /// Pages of the database after it; 0 when it goes on in the next unit.
     pub(crate) database: u32,
     page_size: usize,
     images: &'b [u8],
 }
 
 impl<'b> Transaction<'b> {
+    /// Whether this is a part behind which the transaction goes on.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.database == 0
+    }
+
     /// Page numbers, counted from 1, and images.
     pub(crate) fn pages(&self) -> impl Iterator<Item = (u32, &'b [u8])> + use<'b> {
         self.images.chunks_exact(4 + self.page_size).filter_map(|bytes| {
@@ -191,6 +201,9 @@ pub(crate) fn read_unit(bytes: &[u8]) -> Result<Unit<'_>, &'static str> {
         if transactions.last().is_some_and(|last| last.lsn >= transaction.lsn) {
             return Err("its LSNs do not ascend");
         }
+        if transaction.goes_on() && count != 1 {
+            return Err("a part of a transaction is not alone");
+        }
         transactions.push(transaction);
     }
     if !taker.0.is_empty() {
@@ -205,8 +218,8 @@ fn read_transaction<'b>(taker: &mut Taker<'b>, page_size: usize) -> Result<Trans
     let (database, count) = (taker.u32()?, taker.u32()? as usize);
     let len = count.checked_mul(4 + page_size).ok_or("a transaction is too long")?;
     let transaction = Transaction { lsn, seen, database, page_size, images: taker.bytes(len)? };
-    let inside = |page: u32| page != 0 && page <= database;
-    if database == 0 || !transaction.pages().all(|(page, _)| inside(page)) {
+    let inside = |page: u32| page != 0 && (page <= database || transaction.goes_on());
+    if !transaction.pages().all(|(page, _)| inside(page)) {
         return Err("a page lies outside of the database");
     }
     Ok(transaction)
@@ -238,6 +251,10 @@ mod tests {
         assert_eq!(pages, [vec![1, 9], vec![], vec![4]]);
         assert!(read[0].pages().all(|(page, image)| image == vec![page as u8; 512]));
         assert_eq!((read[2].lsn, read[2].seen, read[2].database), (Lsn(8), Timestamp(80), 4));
+        let part = [(5, 0, vec![7, 3])];
+        let bytes = self::unit(&part);
+        let read = read_unit(&bytes).unwrap().transactions;
+        assert!(read[0].goes_on() && read[0].pages().map(|(page, _)| page).eq([7, 3]));
     }
 
     #[test]
@@ -249,7 +266,8 @@ mod tests {
         assert!(read_unit(&[&good[..], b"x"].concat()).is_err());
         assert!(read_unit(&unit(&[(5, 9, vec![10])])).is_err(), "page behind the end");
         assert!(read_unit(&unit(&[(5, 9, vec![0])])).is_err(), "page 0");
-        assert!(read_unit(&unit(&[(5, 0, vec![])])).is_err(), "an empty database");
+        assert!(read_unit(&unit(&[(5, 0, vec![0])])).is_err(), "page 0 in a part");
+        assert!(read_unit(&unit(&[(5, 0, vec![1]), (6, 1, vec![])])).is_err(), "a part that is not alone");
         assert!(read_unit(&unit(&[(5, 9, vec![]), (5, 9, vec![])])).is_err(), "LSNs that do not ascend");
         assert!(read_unit(&unit(&[])).is_err(), "no transactions");
         let mut lie = good.clone();

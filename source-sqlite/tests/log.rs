@@ -100,7 +100,9 @@ fn commits(unit: &CapturedUnit) -> Vec<(Lsn, Timestamp)> {
     let (page_size, count) = (number(12, 4) as usize, number(16, 4));
     let (mut at, mut all) = (48, Vec::new());
     for _ in 0..count {
-        all.push((Lsn(number(at, 8)), Timestamp(number(at + 8, 8) as i64)));
+        if number(at + 16, 4) > 0 {
+            all.push((Lsn(number(at, 8)), Timestamp(number(at + 8, 8) as i64)));
+        }
         at += 24 + number(at + 20, 4) as usize * (4 + page_size);
     }
     assert_eq!(at, unit.bytes.len());
@@ -113,7 +115,9 @@ fn check_chain(units: &[CapturedUnit], after: Lsn) {
         pair[1].unit.follows(&pair[0].unit).unwrap();
     }
     for unit in units {
-        assert_eq!(commits(unit).last().unwrap().0, unit.unit.span.upto);
+        let last = commits(unit).last().copied();
+        assert!(last.is_none_or(|(lsn, _)| lsn == unit.unit.span.upto));
+        assert_eq!(last.is_some(), unit.unit.last_commit.is_some(), "a part of a transaction has no commit");
         assert_eq!(unit.unit.len, unit.bytes.len() as u64);
     }
 }
@@ -232,6 +236,75 @@ fn the_log_does_not_grow_for_ever() {
     assert!(log < 40 << 20, "the log has {log} bytes");
     recover(&base, &units, until(Until::Latest), &dir.path().join("to")).unwrap();
     assert_eq!(prove(&dir.path().join("to/bank.db")).0, 800);
+}
+
+/// A transaction of more than a unit may hold ended the stream, now and whenever it was begun again; and all of it lay
+/// in memory twice. Now it is cut into parts, and nothing of it is there before its commit.
+#[test]
+fn a_transaction_of_any_size_is_captured_in_parts_and_recovered_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bank.db");
+    let db = make_bank(&path, 0, "wal");
+    let mut random = Random(4);
+    let source = SqliteSource::open(&path).unwrap();
+    let base = take_base(&source, None, &dir.path().join("base"));
+    let mut stream = source.log_stream_behind(None, Some(&base.cookie)).unwrap();
+    let mut units = Vec::new();
+    transact(&db, &mut random);
+    drain(stream.as_mut(), &mut units, Duration::from_millis(50));
+    let before = dump(&db);
+    // Pages are written more than once, and some are cut off again.
+    db.execute_batch(
+        "BEGIN; UPDATE count SET n = n + 1; PRAGMA cache_size = 100;
+         WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 700)
+         INSERT INTO filler(x) SELECT randomblob(50000) FROM i;
+         DELETE FROM filler WHERE id % 2; COMMIT",
+    )
+    .unwrap();
+    let after = dump(&db);
+    let only_first = stream.next(Duration::from_secs(5)).unwrap().unwrap();
+    assert!(commits(&only_first).is_empty() && only_first.bytes.len() < 20 << 20);
+    // A stream that has captured nothing of it yet.
+    let second = SqliteSource::open(&path).unwrap();
+    let (mut late, mut others) = (second.log_stream_behind(None, Some(&base.cookie)).unwrap(), Vec::new());
+    drain(late.as_mut(), &mut others, Duration::from_millis(100));
+    let resumed = SqliteSource::open(&path).unwrap();
+    drop(stream);
+    units.push(only_first);
+    // Another stream goes on in the middle of the transaction.
+    let mut stream = resumed.log_stream_behind(Some(&point(&units[1])), Some(&base.cookie)).unwrap();
+    drain(stream.as_mut(), &mut units, Duration::from_millis(100));
+    drop(late);
+    transact(&db, &mut random);
+    drain(stream.as_mut(), &mut units, Duration::from_millis(100));
+    check_chain(&units, base.lsn);
+    assert!(units.len() >= 5 && units.iter().all(|unit| unit.bytes.len() < 20 << 20), "{} units", units.len());
+    let whole = units.iter().rposition(|unit| commits(unit).is_empty()).unwrap() + 1;
+    let (commit, ends) = (commits(&units[whole])[0], units[whole].unit.span.upto);
+
+    let state = |units: &[CapturedUnit], target: Until| {
+        let to = dir.path().join("to");
+        let got = recover(&base, units, until(target), &to).unwrap();
+        let mut names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["bank.db", "bank.db-setpiece"]);
+        let proven = prove(&to.join("bank.db"));
+        std::fs::remove_dir_all(&to).unwrap();
+        (got.lsn, proven)
+    };
+    let first = units[0].unit.span.upto;
+    assert_eq!(state(&units, Until::Lsn(commit.0)), (commit.0, (2, after)));
+    assert_eq!(state(&units, Until::Time(commit.1)).1, (2, after));
+    assert_eq!(state(&units, Until::Latest).1.0, 3);
+    // Whatever is missing of it, it is as if it had not been.
+    assert_eq!(state(&units, Until::Lsn(Lsn(commit.0.0 - 1))), (first, (1, before)));
+    assert_eq!(state(&units, Until::Lsn(units[2].unit.span.upto)), (first, (1, before)));
+    assert_eq!(state(&units[..whole], Until::Latest), (first, (1, before)));
+    let error = recover(&base, &units[..whole], until(Until::Lsn(ends)), &dir.path().join("cut")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    // Parts that were captured twice.
+    let mixed: Vec<CapturedUnit> = units[..3].iter().chain(&others).cloned().collect();
+    assert_eq!(state(&mixed, Until::Lsn(commit.0)), (commit.0, (2, after)));
 }
 
 /// A host that empties its log itself is not kept waiting by a stream.

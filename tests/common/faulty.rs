@@ -40,6 +40,11 @@ impl Countdown {
         self.calls.load(Ordering::SeqCst)
     }
 
+    /// Fails at the call with this number from now on, counted from 1.
+    pub fn arm(&self, at: u64) {
+        self.left.store(at, Ordering::SeqCst);
+    }
+
     fn strikes(&self) -> Option<Fault> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let before =

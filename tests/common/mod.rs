@@ -56,3 +56,18 @@ pub fn take(
     change(&mut options);
     backup(repository, source, &options, quiet(&Cancel::new()))
 }
+
+/// A source, and a set `full` of it in whose only piece the index has several segments: every other page has something
+/// in it, and each of those has a hash.
+pub fn with_segments(repository: &Repository) -> tiny::Tiny {
+    let tiny = tiny::Tiny::new(2);
+    for page in 0..40_000 {
+        tiny.write(2, 2 * page, page as u8);
+    }
+    let report = take(repository, &tiny, Level::Full, |options| options.name = Some("full".into())).unwrap();
+    let opened = repository.open_set(report.summary.id).unwrap();
+    let (set, piece) = (report.summary.id, &opened.meta.pieces[0]);
+    let (piece, _) = setpiece_core::catalog::pieces::open(repository, set, piece, opened.key.as_ref()).unwrap();
+    assert!(piece.root.segments.len() >= 2, "{} segments", piece.root.segments.len());
+    tiny
+}

@@ -25,6 +25,7 @@ struct State {
     lsn: u64,
     branch: BranchHistory,
     vanished: bool,
+    mode: Option<u32>,
 }
 
 impl Tiny {
@@ -34,7 +35,7 @@ impl Tiny {
         files.insert(FileId(1), (Tracking::PageLsn, vec![0; pages * PAGE]));
         files.insert(FileId(2), (Tracking::PageHash, vec![0; pages * PAGE]));
         files.insert(FileId(3), (Tracking::Always, b"settings = few\n".to_vec()));
-        let state = State { files, lsn: 0, branch: BranchHistory::first(BranchId(1)), vanished: false };
+        let state = State { files, lsn: 0, branch: BranchHistory::first(BranchId(1)), vanished: false, mode: None };
         let tiny = Tiny { state: Mutex::new(state) };
         for page in 0..pages / 2 {
             tiny.write(1, page, (page as u8).wrapping_add(1));
@@ -61,6 +62,11 @@ impl Tiny {
     /// Cuts a file.
     pub fn truncate(&self, file: u64, len: usize) {
         self.state.lock().unwrap().files.get_mut(&FileId(file)).unwrap().1.truncate(len);
+    }
+
+    /// Gives the files permissions.
+    pub fn chmod(&self, mode: u32) {
+        self.state.lock().unwrap().mode = Some(mode);
     }
 
     /// From now on every read fails.
@@ -120,7 +126,7 @@ impl Source for Tiny {
             page_size: PAGE as u32,
             len: bytes.len() as u64,
             tracking: *tracking,
-            mode: None,
+            mode: state.mode,
         };
         let entries = state.files.iter().map(entry).collect();
         let tablespace =

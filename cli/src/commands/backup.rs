@@ -21,10 +21,11 @@ pub(crate) struct Options {
     repo: RepoOptions,
     #[command(flatten)]
     source: SourceOption,
-    /// full, differential (since the nearest set) or cumulative (since the nearest full set).
+    /// full; differential: what changed since the nearest set of any level; or cumulative: since the nearest full set
+    /// (what others call differential).
     #[arg(long, default_value = "full")]
     level: Level,
-    /// database, tablespace:NAME or table:NAME. Redo is backed up by `setpiece log`.
+    /// database or tablespace:NAME; table:NAME is not for any engine yet. Redo is backed up by `setpiece log`.
     #[arg(long, default_value = "database")]
     scope: Scope,
     /// What to call the set [default: made of source, level and time].
@@ -42,7 +43,7 @@ pub(crate) struct Options {
     /// none, fast, or a level of zstd from 1 to 19.
     #[arg(long, default_value = "1")]
     compress: Compression,
-    /// The largest piece.
+    /// The largest piece, at least 16MiB.
     #[arg(long, value_name = "SIZE", default_value = "4GiB")]
     max_piece_size: Size,
     /// What to do about a damaged page of the database.
@@ -83,7 +84,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     let source = options.source.open()?;
     let mut wanted = BackupOptions::default();
     if let Some(base) = &options.base {
-        wanted.base = Some(setpiece.catalog()?.find(base)?.summary.id);
+        wanted.base = Some(setpiece.catalog()?.find_of(source.info()?.id, base)?.summary.id);
     }
     wanted.level = options.level;
     wanted.scope = options.scope;

@@ -87,8 +87,10 @@ fn word(depth: Depth) -> &'static str {
 fn in_words(report: &CheckReport, depth: Depth, took: &str) -> String {
     let mut text = format!("{} checked to depth {}", text::count(report.sets, "set"), word(depth));
     if depth > Depth::Meta {
+        let pages =
+            if depth > Depth::Frames { format!("{}, ", text::count(report.pages, "page")) } else { String::new() };
         text += &format!(
-            ": {}, {}, {} read that hold {}",
+            ": {}, {}, {pages}{} read that hold {}",
             text::count(report.pieces, "piece"),
             text::count(report.frames, "frame"),
             text::bytes(report.stored_bytes),

@@ -28,7 +28,8 @@ enum Verb {
     Get(GetOptions),
 }
 
-/// Capture redo as it is written, until interrupted. Every transaction captured can be recovered to.
+/// Capture redo as it is written, until interrupted. Every transaction captured can be recovered to. A SQLite database
+/// must have a write-ahead log (PRAGMA journal_mode = WAL).
 #[derive(Debug, Args)]
 struct CaptureOptions {
     #[command(flatten)]
@@ -51,8 +52,9 @@ struct GetOptions {
     /// The directory; made if it is missing. Files that are there already are never overwritten.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// The source as `setpiece sets` names it [default: the only one].
-    #[arg(long, value_name = "NAME")]
+    /// The source: its name or identifier as `setpiece sets` prints it, or the URL of the database [default: the only
+    /// one].
+    #[arg(long, value_name = "NAME|ID|URL")]
     source: Option<String>,
     /// Only redo of this branch [default: all].
     #[arg(long, value_name = "BRANCH")]

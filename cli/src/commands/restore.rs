@@ -7,12 +7,12 @@ use clap::Args;
 use serde::Serialize;
 use setpiece::model::{BranchId, Lsn, RecoveryTarget, Until};
 use setpiece::restore::plan::Share;
-use setpiece::restore::{RestorePlan, RestoreReport, RestoreRequest, Totals};
+use setpiece::restore::{RestorePlan, RestoreReport, RestoreRequest, Totals, check_target};
 use setpiece::{Error, ErrorKind, Result};
 
 use crate::console::{Answer, Console};
 use crate::documents::{Id, SetDocument, Text, Time};
-use crate::options::{Moment, RepoOptions};
+use crate::options::{Moment, RepoOptions, SourceWord};
 use crate::text;
 
 /// Restore a database into a new directory, and recover it to the end of its redo or to a moment before.
@@ -23,8 +23,9 @@ pub(crate) struct Options {
     /// Where to: a directory that does not exist yet or is empty.
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     to: Option<PathBuf>,
-    /// The source as `setpiece sets` names it [default: the only one].
-    #[arg(long, value_name = "NAME")]
+    /// The source: its name or identifier as `setpiece sets` prints it, or the URL of the database [default: the only
+    /// one].
+    #[arg(long, value_name = "NAME|ID|URL")]
     source: Option<String>,
     /// Start from this set; without a target the restore ends at the end of the set.
     #[arg(long, value_name = "SET")]
@@ -35,10 +36,10 @@ pub(crate) struct Options {
     /// Recover up to this moment: RFC 3339; without an offset the time zone of this machine counts.
     #[arg(long, value_name = "TIME", group = "until")]
     until_time: Option<Moment>,
-    /// Recover up to a named point, for engines that have them.
+    /// Recover up to a named point. Not for any engine yet.
     #[arg(long, value_name = "NAME", group = "until")]
     until_name: Option<String>,
-    /// Recover up to a transaction, for engines that number them.
+    /// Recover up to a transaction by its number. Not for any engine yet.
     #[arg(long, value_name = "XID", group = "until")]
     until_xid: Option<u64>,
     /// Stop just before the target instead of just behind it.
@@ -53,16 +54,16 @@ pub(crate) struct Options {
     /// Another place for a tablespace that lay outside of the database's directory.
     #[arg(long, value_name = "OLD=NEW", value_parser = mapping)]
     map: Vec<(String, PathBuf)>,
-    /// Write only what differs from what is there.
+    /// Write only what differs from what is there. Not for any engine yet.
     #[arg(long)]
     delta: bool,
-    /// Start the database afterwards.
+    /// Start the database afterwards. Not for any engine yet.
     #[arg(long)]
     open: bool,
     /// Streams in parallel.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=255))]
     channels: u16,
-    /// Only say what would be read and written.
+    /// Only say what would be read and written, and refuse what the restore would refuse.
     #[arg(long)]
     dry_run: bool,
 }
@@ -76,6 +77,7 @@ struct Document {
     log: Option<LogDocument>,
     totals: TotalsDocument,
     recovered: Option<RecoveredDocument>,
+    last_unit_in_part: bool,
     seconds: f64,
 }
 
@@ -117,21 +119,28 @@ struct RecoveredDocument {
 pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     refuse_what_is_not_there(&options)?;
     let setpiece = options.repo.open(console)?;
-    let request = request(&options, console);
+    let source = SourceWord::of(options.source.as_deref())?;
+    let mut request = request(&options, console);
+    request.source = source.as_ref().map(|source| source.word.clone());
+    let told = |error| SourceWord::told(source.as_ref(), error);
     let began = Instant::now();
     match options.to {
         Some(to) if !options.dry_run => {
-            let report = setpiece.restore(&request, &to)?;
+            let report = setpiece.restore(&request, &to).map_err(told)?;
             restored(report, to, began.elapsed())
         }
-        to => planned(&setpiece.plan(&request)?, to, began.elapsed()),
+        to => {
+            let plan = setpiece.plan(&request).map_err(told)?;
+            // In the order in which the restore itself looks at both.
+            to.as_deref().map_or(Ok(()), check_target)?;
+            planned(&plan, to, began.elapsed())
+        }
     }
 }
 
 fn refuse_what_is_not_there(options: &Options) -> Result<()> {
-    let unsupported = |option: &str, what: &str, remedy: &str| {
-        Err(Error::new(ErrorKind::Unsupported, what).on(option).remedy(remedy))
-    };
+    let unsupported =
+        |option: &str, what: &str, remedy: &str| Err(Error::new(ErrorKind::Usage, what).on(option).remedy(remedy));
     if options.delta {
         return unsupported("--delta", "a restore cannot reuse what is there yet", "restore into a new directory");
     }
@@ -158,7 +167,6 @@ fn request(options: &Options, console: &Console) -> RestoreRequest {
     };
     let branch = options.branch.map(BranchId);
     let mut request = RestoreRequest::default();
-    request.source = options.source.clone();
     request.set = options.set.clone();
     request.target = RecoveryTarget { until, exclusive: options.exclusive, branch };
     request.tablespace = options.tablespace.clone();
@@ -182,7 +190,10 @@ fn restored(report: RestoreReport, to: PathBuf, took: Duration) -> Result<Answer
     });
     let mut text = format!("restored {} into {}\n", report.start.source_name, to.display());
     text += &format!("  beginning with set {}\n", report.start.name);
-    text += &totals_in_words(&report.totals);
+    text += &totals_in_words(&report.totals, true);
+    if report.last_unit_in_part {
+        text += "  of the last unit only the begin, up to the target\n";
+    }
     if let Some(done) = &recovered {
         let time = done.time.as_ref().map_or_else(String::new, |time| format!(" ({})", time.0));
         text += &format!("  recovered to LSN {}{time}; goes on as branch {}\n", done.lsn, done.branch);
@@ -196,6 +207,7 @@ fn restored(report: RestoreReport, to: PathBuf, took: Duration) -> Result<Answer
         log: None,
         totals: totals(&report.totals),
         recovered,
+        last_unit_in_part: report.last_unit_in_part,
         seconds: took.as_secs_f64(),
     };
     Answer::new(&document, text)
@@ -223,6 +235,7 @@ fn planned(plan: &RestorePlan, to: Option<PathBuf>, took: Duration) -> Result<An
         log,
         totals: totals(&plan.totals),
         recovered: None,
+        last_unit_in_part: false,
         seconds: took.as_secs_f64(),
     };
     let text = plan_in_words(plan, &document);
@@ -259,12 +272,15 @@ fn plan_in_words(plan: &RestorePlan, document: &Document) -> String {
             text::bytes(log.bytes)
         );
     }
-    text + &totals_in_words(&plan.totals) + "nothing was written\n"
+    text + &totals_in_words(&plan.totals, false) + "nothing was written\n"
 }
 
-fn totals_in_words(totals: &Totals) -> String {
+/// What is done, or what has been done.
+fn totals_in_words(totals: &Totals, done: bool) -> String {
+    let [read, skipped, written, applied] =
+        if done { ["read", "skipped", "wrote", "applied"] } else { ["reads", "skips", "writes", "applies"] };
     format!(
-        "  reads {} in {}, each once; skips {} without a live page\n  writes {} in {}, each once\n  applies {} of redo, {}\n",
+        "  {read} {} in {}, each once; {skipped} {} without a live page\n  {written} {} in {}, each once\n  {applied} {} of redo, {}\n",
         text::bytes(totals.read_bytes),
         text::count(totals.frames, "frame"),
         totals.dead_frames,

@@ -4,13 +4,12 @@ use clap::Args;
 use serde::Serialize;
 use setpiece::Result;
 use setpiece::catalog::{Catalog, SetRecord};
-use setpiece::model::window::Window;
 use setpiece::model::{RepoId, Scope, SetSummary, SourceId};
 
 use crate::console::{Answer, Console};
 use crate::documents::{ErrorDocument, Id, RecordDocument, RemovedDocument, Text, WindowDocument, state};
 use crate::options::RepoOptions;
-use crate::{text, timeline, tree};
+use crate::{reach, rows, text, timeline, tree};
 
 /// List sets, chains and recoverable windows.
 #[derive(Debug, Args)]
@@ -87,10 +86,11 @@ fn in_words(catalog: &Catalog, all: bool) -> String {
     if records.is_empty() && catalog.damaged().is_empty() && catalog.orphans().is_empty() {
         return "no sets yet\n".into();
     }
-    let header = ["NAME", "ID", "LEVEL", "SCOPE", "BASE", "TIME", "LSN", "RAW", "STORED", "STATE"];
-    let mut text = text::table(&header, rows(catalog, &records, all));
-    for (source, name) in catalog.sources() {
-        text += &source_in_words(catalog, source, &name);
+    let sources = catalog.sources();
+    let mut text = table(catalog, &records, all, sources.len() > 1);
+    for (source, name) in &sources {
+        let known_as = if sources.len() > 1 { format!("{name} ({})", text::short(source)) } else { name.clone() };
+        text += &source_in_words(catalog, *source, &known_as);
     }
     for (set, error) in catalog.damaged() {
         text += &format!("\ndamaged: set {set}: {error}\n");
@@ -106,30 +106,27 @@ fn in_words(catalog: &Catalog, all: bool) -> String {
     text
 }
 
-/// Rows of the table. An unbroken row of captured redo has one line.
-fn rows(catalog: &Catalog, records: &[&SetRecord], all: bool) -> Vec<[String; 10]> {
-    let mut rows: Vec<[String; 10]> = Vec::new();
-    let mut captured: Vec<&SetRecord> = Vec::new();
-    let (logs, sets): (Vec<&SetRecord>, Vec<&SetRecord>) =
-        records.iter().partition(|record| record.summary.scope == Scope::Log && !all);
-    rows.extend(sets.into_iter().map(|record| row(catalog, record)));
-    for record in logs {
-        if captured.last().is_some_and(|last| !goes_on(last, record)) {
-            rows.push(captured_row(&captured));
-            captured.clear();
-        }
-        captured.push(record);
+/// The table of sets. An unbroken row of captured redo has one line; sets of several sources say of which they are.
+fn table(catalog: &Catalog, records: &[&SetRecord], all: bool, several: bool) -> String {
+    let rows = if all { records.iter().map(|one| vec![*one]).collect() } else { rows::rows(records.iter().copied()) };
+    let mut header = vec!["NAME", "ID", "LEVEL", "SCOPE", "BASE", "TIME", "LSN", "RAW", "STORED", "STATE"];
+    let cells = |of: &Vec<&SetRecord>| match of.as_slice() {
+        [only] => row(catalog, only),
+        many => captured_row(many),
+    };
+    let mut lines: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    if several {
+        header.insert(2, "SOURCE");
+        let sources = rows.iter().filter_map(|row| row.first()).map(|first| text::short(first.summary.source));
+        lines.iter_mut().zip(sources).for_each(|(line, source)| line.insert(2, source));
     }
-    if !captured.is_empty() {
-        rows.push(captured_row(&captured));
-    }
-    rows
+    text::table(&header, lines)
 }
 
-fn row(catalog: &Catalog, record: &SetRecord) -> [String; 10] {
+fn row(catalog: &Catalog, record: &SetRecord) -> Vec<String> {
     let set = &record.summary;
     let log = set.scope == Scope::Log;
-    [
+    vec![
         set.name.clone(),
         text::short(set.id),
         if log { "-".into() } else { set.level.to_string() },
@@ -143,24 +140,11 @@ fn row(catalog: &Catalog, record: &SetRecord) -> [String; 10] {
     ]
 }
 
-/// Whether `next` holds the redo right behind that of `last`.
-fn goes_on(last: &SetRecord, next: &SetRecord) -> bool {
-    let follows = match (last.log.last(), next.log.first()) {
-        (Some(last), Some(next)) => next.follows(last).is_ok(),
-        _ => false,
-    };
-    follows && last.summary.source == next.summary.source && last.missing.is_empty() == next.missing.is_empty()
-}
-
-fn captured_row(records: &[&SetRecord]) -> [String; 10] {
-    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Default::default() };
-    let name = match records.len() {
-        1 => first.summary.name.clone(),
-        _ => format!("{} .. {}", first.summary.name, last.log.last().map_or(0, |unit| unit.seq.0)),
-    };
+fn captured_row(records: &[&SetRecord]) -> Vec<String> {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Vec::new() };
     let state = if first.missing.is_empty() { "whole" } else { "incomplete" };
-    [
-        name,
+    vec![
+        rows::name(records),
         text::short(last.summary.id),
         "-".into(),
         "log".into(),
@@ -186,29 +170,11 @@ fn source_in_words(catalog: &Catalog, source: SourceId, name: &str) -> String {
     if windows.is_empty() {
         text += "  nowhere: no set can be restored\n";
     }
-    windows.iter().for_each(|window| text += &window_in_words(window));
+    windows.iter().for_each(|window| text += &reach::window(window));
     let picture = timeline::draw(&summaries, &windows, timeline::WIDTH);
     if !picture.is_empty() {
         text += "\n";
         picture.iter().for_each(|line| text += &format!("  {line}\n"));
     }
     text
-}
-
-fn window_in_words(window: &Window) -> String {
-    let time = match window.to_time {
-        Some(to) => format!("from {} to {}", window.from_time, to),
-        None => format!("at {}", window.from_time),
-    };
-    let lsn = if window.from == window.to {
-        format!("LSN {}", window.from)
-    } else {
-        format!("LSN {} to {}", window.from, window.to)
-    };
-    let gap = window.gap.map(|gap| format!("    then {gap}\n")).unwrap_or_default();
-    format!(
-        "  on branch {} {time}, {lsn}, beginning with {}\n{gap}",
-        window.branch,
-        text::count(window.sets.len() as u64, "set")
-    )
 }

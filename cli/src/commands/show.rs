@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use setpiece::format::{Compression, PieceInfo, PieceKind, SetMeta};
-use setpiece::model::{FileEntry, FileKind, SourceId, TablespaceKind, Tracking};
+use setpiece::model::{FileEntry, FileKind, RepoId, Scope, SetSummary, SourceId, TablespaceKind, Tracking};
 use setpiece::source::{NamedPosition, SourceInfo};
 use setpiece::{Error, ErrorKind, Result};
 
@@ -15,6 +15,9 @@ use crate::text;
 
 /// Show everything about a set, or the positions of a running database.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "setpiece show [OPTIONS] --repo <URL> <SET>\n       setpiece show --positions --source <URL>"
+)]
 pub(crate) struct Options {
     /// The repository, such as disk:/var/backup.
     #[arg(
@@ -32,7 +35,7 @@ pub(crate) struct Options {
     /// The set: a name, an identifier or `latest`.
     #[arg(value_name = "SET", required_unless_present = "positions", conflicts_with = "positions")]
     set: Option<String>,
-    /// Show where the log of a running database is instead.
+    /// Show where the log of a running database is instead; with --repo in the numbers of its sets and redo.
     #[arg(long, requires = "source")]
     positions: bool,
     /// The database whose positions to show.
@@ -41,14 +44,15 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
+    let repository =
+        options.repo.clone().map(|repo| RepoOptions { repo, keys: options.keys.clone(), cache: options.cache.clone() });
     if let Some(source) = &options.source {
-        return positions(&SourceOption { source: source.clone() });
+        return positions(&SourceOption { source: source.clone() }, repository.as_ref(), console);
     }
-    let (Some(repo), Some(set)) = (&options.repo, &options.set) else {
+    let (Some(repository), Some(set)) = (repository, &options.set) else {
         return Err(Error::new(ErrorKind::Usage, "name a repository and a set"));
     };
-    let (keys, cache) = (options.keys.clone(), options.cache.clone());
-    let setpiece = RepoOptions { repo: repo.clone(), keys, cache }.open(console)?;
+    let setpiece = repository.open(console)?;
     let catalog = setpiece.catalog()?;
     let record = catalog.find(set)?;
     let meta = setpiece.repository().open_set(record.summary.id)?.meta;
@@ -60,6 +64,8 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
 #[derive(Serialize)]
 struct PositionsDocument {
     source: PositionsSource,
+    /// The repository by whose record they are numbered.
+    repository: Option<Text<RepoId>>,
     positions: Vec<PositionDocument>,
 }
 
@@ -79,24 +85,47 @@ struct PositionDocument {
     seq: Option<u64>,
 }
 
-fn positions(source: &SourceOption) -> Result<Answer> {
+fn positions(source: &SourceOption, repository: Option<&RepoOptions>, console: &Console) -> Result<Answer> {
     let source = source.open()?;
     let SourceInfo { id, name, engine, version, .. } = source.info()?;
-    let positions = source.positions()?;
-    let row = |position: &NamedPosition| PositionDocument {
-        node: position.node.0,
-        name: position.name.clone(),
-        lsn: position.lsn.0,
-        seq: position.seq.map(|seq| seq.0),
+    let setpiece = repository.map(|options| options.open(console)).transpose()?;
+    let positions = match &setpiece {
+        Some(setpiece) => setpiece.positions(&*source)?,
+        None => source.positions()?,
     };
-    let rows: Vec<PositionDocument> = positions.iter().map(row).collect();
+    // Who cannot read the record cannot number by it.
+    let by = setpiece.filter(|setpiece| setpiece.repository().vault().can_read());
+    let by = by.map(|setpiece| Text(setpiece.repository().id()));
+    let rows: Vec<PositionDocument> = positions.iter().map(PositionDocument::of).collect();
+    let text = format!("{name}, {engine} {version}, {id}\n{}", positions_in_words(&rows, by.is_some()));
+    let source = PositionsSource { id: Text(id), name, engine, version };
+    Answer::new(&PositionsDocument { source, repository: by, positions: rows }, text)
+}
+
+impl PositionDocument {
+    fn of(position: &NamedPosition) -> Self {
+        PositionDocument {
+            node: position.node.0,
+            name: position.name.clone(),
+            lsn: position.lsn.0,
+            seq: position.seq.map(|seq| seq.0),
+        }
+    }
+}
+
+fn positions_in_words(rows: &[PositionDocument], by_record: bool) -> String {
     let cells = rows.iter().map(|row| {
         let seq = row.seq.map_or_else(|| "-".into(), |seq| seq.to_string());
         [row.node.to_string(), row.name.clone(), row.lsn.to_string(), seq]
     });
-    let text = format!("{name}, {engine} {version}, {id}\n{}", text::table(&["NODE", "POSITION", "LSN", "SEQ"], cells));
-    let source = PositionsSource { id: Text(id), name, engine, version };
-    Answer::new(&PositionsDocument { source, positions: rows }, text)
+    let table = text::table(&["NODE", "POSITION", "LSN", "SEQ"], cells);
+    let numbers = if by_record {
+        "numbered as the repository's sets and redo are\n"
+    } else {
+        "where the log does not number itself, as with SQLite, the numbers are those of this look alone: give --repo and \
+         a key to have them as sets and redo have them\n"
+    };
+    table + numbers
 }
 
 #[derive(Serialize)]
@@ -282,16 +311,14 @@ fn in_words(meta: &SetMeta, document: &Document) -> String {
 
 fn facts(meta: &SetMeta, state: &str) -> String {
     let set = &meta.summary;
-    let base = set.base.map_or_else(|| "none".into(), |base| base.to_string());
-    let running = if set.online { "online" } else { "offline" };
-    let facts = [
+    let mut facts = vec![
         ("set", set.name.clone()),
         ("id", set.id.to_string()),
         ("state", state.to_owned()),
         ("source", format!("{} ({}), {}", set.source_name, set.source, set.engine)),
-        ("level", format!("{}, scope {}, {running}", set.level, set.scope)),
-        ("base", base),
-        ("consistency", format!("{}, from LSN {} on", set.consistency, set.bak_end_lsn)),
+    ];
+    facts.extend(if set.scope == Scope::Log { facts_of_redo(meta) } else { facts_of_pages(set) });
+    facts.extend([
         ("branch", set.branch.current.to_string()),
         ("began", set.began.to_string()),
         ("ended", set.ended.to_string()),
@@ -300,8 +327,24 @@ fn facts(meta: &SetMeta, state: &str) -> String {
         ("raw", text::bytes(meta.raw_bytes)),
         ("stored", format!("{}, {}", text::bytes(meta.stored_bytes), text::count(meta.channels.into(), "channel"))),
         ("written by", meta.tool.clone()),
-    ];
+    ]);
     facts.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
+}
+
+fn facts_of_pages(set: &SetSummary) -> Vec<(&'static str, String)> {
+    let running = if set.online { "online" } else { "offline" };
+    vec![
+        ("level", format!("{}, scope {}, {running}", set.level, set.scope)),
+        ("base", set.base.map_or_else(|| "none".into(), |base| base.to_string())),
+        ("consistency", format!("{}, from LSN {} on", set.consistency, set.bak_end_lsn)),
+    ]
+}
+
+/// Redo has no level and no base, and is consistent with nothing but the set that it is applied to.
+fn facts_of_redo(meta: &SetMeta) -> Vec<(&'static str, String)> {
+    let how = if meta.captured { "captured as it was written" } else { "archived" };
+    let units = text::count(meta.log.len() as u64, "unit");
+    vec![("scope", format!("log, {how}; {units} up to LSN {}", meta.summary.bak_end_lsn))]
 }
 
 fn compression(how: Compression) -> String {

@@ -144,7 +144,7 @@ fn changed_pages(
             add(&mut map, &changes);
             Ok((Some(map), format!("changed pages: from the archived redo up to LSN {reached}, then from the source")))
         }
-        ChangeMap::Unknown(why) => Ok((None, format!("changed pages: by looking at every page, since {why}"))),
+        ChangeMap::Unknown(why) => Ok((None, format!("changed pages: by looking at every page, because {why}"))),
     }
 }
 

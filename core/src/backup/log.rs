@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::continuity::Continuity;
 use super::packer::{PieceFactory, Pieces};
 use crate::catalog::fresh::{now, set_id};
 use crate::catalog::{Catalog, Surroundings};
@@ -13,7 +14,7 @@ use crate::events::Event;
 use crate::format::{CipherId, Compression, PieceKind, SECTION, SetMeta};
 use crate::media::HeldLock;
 use crate::media::repository::Repository;
-use crate::model::{Consistency, Level, LogUnit, Lsn, NodeRange, Scope, SetSummary, SourceId, Timestamp};
+use crate::model::{Consistency, Level, Lsn, NodeRange, Scope, SetSummary, SourceId, Timestamp};
 use crate::source::{CapturedPoint, CapturedUnit, Source, SourceInfo};
 
 /// How redo is captured.
@@ -71,7 +72,10 @@ pub fn stream(
     around.step("capturing")?;
     let mut report =
         StreamReport { upto: last.as_ref().map_or(Lsn(0), |point| point.unit.span.upto), ..Default::default() };
-    let mut previous = last.map(|point| point.unit);
+    let mut continuity = Continuity::new(repository, info.id, around);
+    if let Some(begin) = stream.begins() {
+        continuity.begin(&catalog, begin);
+    }
     let mut idle_since = Instant::now();
     while !around.cancel.is_cancelled() {
         let Some(captured) = stream.next(options.poll)? else {
@@ -80,10 +84,9 @@ pub fn stream(
             }
             continue;
         };
-        warn_of_gap(previous.as_ref(), &captured.unit, around);
+        continuity.goes_on(&captured)?;
         store(repository, &info, &captured, options, around, &mut report)?;
         stream.durable(captured.unit.span.upto)?;
-        previous = Some(captured.unit);
         idle_since = Instant::now();
     }
     Ok(report)
@@ -94,13 +97,6 @@ fn last_captured(catalog: &Catalog, source: SourceId) -> Option<CapturedPoint> {
     let newest = captured.max_by_key(|record| (record.end(), record.summary.id))?;
     let unit = newest.log.iter().max_by_key(|unit| unit.span.upto)?.clone();
     Some(CapturedPoint { unit, cookie: newest.cookie.clone() })
-}
-
-fn warn_of_gap(previous: Option<&LogUnit>, unit: &LogUnit, around: Surroundings<'_>) {
-    if let Some(Err(gap)) = previous.map(|previous| unit.follows(previous)) {
-        let text = format!("{gap}: recovery across it is possible only from a later backup; take one now");
-        around.observer.event(&Event::Warning { text });
-    }
 }
 
 /// Stores one unit as a set: a piece, then the metadata.

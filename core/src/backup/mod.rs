@@ -9,6 +9,7 @@
 
 mod base;
 mod channel;
+mod continuity;
 mod filter;
 pub mod log;
 mod options;

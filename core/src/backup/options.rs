@@ -2,7 +2,7 @@
 
 use super::channel::{BadPage, OnBadPage};
 use super::packer::MIN_PIECE_SIZE;
-use crate::catalog::{Catalog, check_channels};
+use crate::catalog::{Catalog, LATEST, check_channels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Compression, KeyFileCopy};
 use crate::model::{Level, Scope, SetId, SetSummary};
@@ -88,7 +88,7 @@ pub(super) fn check(options: &BackupOptions) -> Result<()> {
 pub(super) fn check_name(catalog: &Catalog, options: &BackupOptions) -> Result<()> {
     let Some(name) = &options.name else { return Ok(()) };
     let plain = |c: char| c.is_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 128 || !name.chars().all(plain) || name == "latest" {
+    if name.is_empty() || name.len() > 128 || !name.chars().all(plain) || name == LATEST {
         return Err(Error::new(ErrorKind::Usage, "not a name for a set")
             .on(name.clone())
             .remedy("use letters, digits, dots, dashes and underscores, 128 at most, and not `latest`"));

@@ -26,6 +26,9 @@ use crate::source::Source;
 
 use cache::Cache;
 
+/// The word for the newest set.
+pub const LATEST: &str = "latest";
+
 /// One set, as far as lists, chains and windows need it.
 #[derive(Clone, Debug)]
 pub struct SetRecord {
@@ -140,27 +143,65 @@ impl Catalog {
         &self.orphans
     }
 
-    /// The set that a user means by a name, an identifier, the beginning of one (8 digits or more), or `latest`.
+    /// The set that a user means by a name, an identifier, the beginning of one (8 digits or more), or `latest`: the one
+    /// begun last of those that are not redo alone, whole or not, on whatever branch.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sets.
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sets, or is `latest` and there are
+    /// sets of several sources.
     pub fn find(&self, word: &str) -> Result<&SetRecord> {
-        if word == "latest" {
-            let newest = self.records.values().rfind(|record| record.summary.scope != Scope::Log);
-            return newest.ok_or_else(|| no_such_set(word));
+        if word == LATEST {
+            let mut sources: Vec<_> = self.not_log().map(|record| record.summary.source).collect();
+            sources.sort_unstable();
+            sources.dedup();
+            return if sources.len() > 1 { Err(self.several(&sources)) } else { self.latest(word, |_| true) };
         }
+        match &self.called(word)[..] {
+            [only] => Ok(only),
+            [] => Err(self.damaged_or_missing(word)),
+            _ => Err(Error::new(ErrorKind::Usage, "several sets are called that")
+                .on(word)
+                .remedy("name the set by its identifier")),
+        }
+    }
+
+    /// As [`Catalog::find`], where the source is known: `latest` is its newest set, and its sets come before those of
+    /// others that are called the same.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn find_of(&self, source: SourceId, word: &str) -> Result<&SetRecord> {
+        let own = |record: &SetRecord| record.summary.source == source;
+        if word == LATEST {
+            return self.latest(word, own);
+        }
+        let of_source: Vec<&SetRecord> = self.called(word).into_iter().filter(|record| own(record)).collect();
+        if let [only] = of_source[..] { Ok(only) } else { self.find(word) }
+    }
+
+    fn not_log(&self) -> impl DoubleEndedIterator<Item = &SetRecord> {
+        self.records.values().filter(|record| record.summary.scope != Scope::Log)
+    }
+
+    fn latest(&self, word: &str, wanted: impl Fn(&SetRecord) -> bool) -> Result<&SetRecord> {
+        self.not_log().rfind(|record| wanted(record)).ok_or_else(|| no_such_set(word))
+    }
+
+    fn called(&self, word: &str) -> Vec<&SetRecord> {
         let fits = |record: &&SetRecord| {
             let id = record.summary.id.to_string();
             record.summary.name == word || (word.len() >= 8 && id.starts_with(word))
         };
-        let mut found = self.records.values().filter(fits);
-        match (found.next(), found.next()) {
-            (Some(only), None) => Ok(only),
-            (None, _) => Err(self.damaged_or_missing(word)),
-            (Some(_), Some(_)) => Err(Error::new(ErrorKind::Usage, "several sets are called that")
-                .on(word)
-                .remedy("name the set by its identifier")),
-        }
+        self.records.values().filter(fits).collect()
+    }
+
+    fn several(&self, sources: &[SourceId]) -> Error {
+        let names = self.sources();
+        let named = |id: &SourceId| format!("{} ({id})", names.get(id).map_or("?", String::as_str));
+        let named: Vec<String> = sources.iter().map(named).collect();
+        Error::new(ErrorKind::Usage, "the repository has sets of several sources")
+            .on(LATEST)
+            .remedy(format!("name the set, or the source where that can be said: {}", named.join(", ")))
     }
 
     fn damaged_or_missing(&self, word: &str) -> Error {
@@ -168,6 +209,31 @@ impl Catalog {
         match self.damaged.iter().find(fits) {
             Some((set, error)) => Error::damaged(format!("set {set}"), error.to_string()),
             None => no_such_set(word),
+        }
+    }
+
+    /// The source that a user means by a name, an identifier or the beginning of one (8 digits or more); without a word
+    /// the only one there is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Usage`] when the word fits several sources, naming them.
+    pub fn find_source(&self, word: Option<&str>) -> Result<SourceId> {
+        let sources = self.sources();
+        let fits = |(id, name): &(&SourceId, &String)| {
+            word.is_none_or(|word| word == name.as_str() || (word.len() >= 8 && id.to_string().starts_with(word)))
+        };
+        let listed = |known: Vec<(&SourceId, &String)>| {
+            known.iter().map(|(id, name)| format!("{name} ({id})")).collect::<Vec<_>>().join(", ")
+        };
+        let found: Vec<_> = sources.iter().filter(fits).collect();
+        match found.as_slice() {
+            [(only, _)] => Ok(**only),
+            [] => Err(Error::new(ErrorKind::NotFound, "the repository has nothing of that source")
+                .on(word.unwrap_or("any source"))
+                .remedy(format!("it has: {}", listed(sources.iter().collect())))),
+            _ => Err(Error::new(ErrorKind::Usage, "the repository has several such sources")
+                .on(word.unwrap_or("any source"))
+                .remedy(format!("say which, by its identifier or the first 8 or more characters: {}", listed(found)))),
         }
     }
 
@@ -240,9 +306,18 @@ impl Catalog {
     /// Where recovery of a source is possible without a gap, on each of its branches.
     #[must_use]
     pub fn windows(&self, source: SourceId) -> Vec<Window> {
-        let units: Vec<LogUnit> = self.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
+        self.windows_without(source, &BTreeSet::new())
+    }
+
+    /// The same as it would be if these sets were gone.
+    #[must_use]
+    pub fn windows_without(&self, source: SourceId, gone: &BTreeSet<SetId>) -> Vec<Window> {
+        let left: Vec<&SetRecord> = self.records().filter(|record| !gone.contains(&record.summary.id)).collect();
+        let of_source = left.iter().filter(|record| record.summary.source == source);
+        let units: Vec<LogUnit> = of_source.flat_map(|record| record.log.iter().cloned()).collect();
+        let summaries: Vec<SetSummary> = left.iter().map(|record| record.summary.clone()).collect();
         let usable = |set: SetId| self.whole(set).map_err(|error| error.to_string());
-        windows(source, &self.summaries(), &usable, &units)
+        windows(source, &summaries, &usable, &units)
     }
 
     /// Every source with a set or redo on record, and its name.

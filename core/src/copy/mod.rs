@@ -2,7 +2,8 @@
 //!
 //! Pieces stay sealed as they are. What the target adds are the set's keys wrapped for the target, so that whoever can
 //! open the target can open the copy. Each piece is read back from the source only; its length and the medium's own
-//! publishing rule make it whole or absent. The metadata comes last, as in a backup.
+//! publishing rule make it whole or absent. The metadata comes last, as in a backup. What a failed copy has written of
+//! the set it was at is removed; what a crash left is used by the next copy.
 
 use std::collections::BTreeSet;
 
@@ -19,6 +20,8 @@ use crate::transform::peek_keys;
 /// Bytes that are moved at once.
 const PORTION: usize = 1 << 20;
 
+const AS_THEY_ARE: &str = "sets are copied byte for byte";
+
 /// What was copied.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -32,9 +35,11 @@ pub struct CopyReport {
 }
 
 /// Copies sets and the bases they need; every set when `words` is empty. What the target has already is skipped, so a
-/// copy that broke off is taken up by running it again.
+/// copy that broke off is taken up by running it again. Two places that hold the same repository, because one was
+/// copied by other means, are two repositories: what one has and the other has not is copied.
 ///
 /// # Errors
+/// [`ErrorKind::Usage`] when both are the same place;
 /// [`ErrorKind::Key`] when one repository is encrypted and the other is not, or the secrets do not open both;
 /// whatever a medium fails with.
 pub fn copy(from: &Repository, to: &Repository, words: &[String], around: Surroundings<'_>) -> Result<CopyReport> {
@@ -52,15 +57,19 @@ pub fn copy(from: &Repository, to: &Repository, words: &[String], around: Surrou
             continue;
         }
         catalog.whole(set)?;
-        report.bytes += copy_set(from, to, set, around).doing(|| format!("copying set {set}"))?;
+        let mut written = Written::default();
+        let copied = copy_set(from, to, set, around, &mut written);
+        report.bytes += copied.doing(|| format!("copying set {set}")).inspect_err(|_| written.undo(to, set, around))?;
         report.copied.push(set);
     }
     Ok(report)
 }
 
 fn check_keys(from: &Repository, to: &Repository) -> Result<()> {
-    if from.id() == to.id() {
-        return Err(Error::new(ErrorKind::Usage, "source and target are the same repository"));
+    if from.id() == to.id() && from.medium().label() == to.medium().label() {
+        return Err(Error::new(ErrorKind::Usage, "source and target are the same repository")
+            .on(to.medium().label())
+            .remedy("name another place to copy to"));
     }
     match (from.vault().is_encrypted(), to.vault().is_encrypted()) {
         (true, true) if from.vault().can_read() => Ok(()),
@@ -68,12 +77,20 @@ fn check_keys(from: &Repository, to: &Repository) -> Result<()> {
             .on(from.medium().label())
             .remedy("give a secret of the repository that is copied from")),
         (false, false) => Ok(()),
-        (true, false) => Err(Error::new(ErrorKind::Key, "sets are encrypted, the target is not")
-            .on(to.medium().label())
-            .remedy("copy to a repository that is encrypted")),
-        (false, true) => Err(Error::new(ErrorKind::Key, "sets are not encrypted, the target is")
-            .on(to.medium().label())
-            .remedy("copy to a repository made with --no-encryption, or back up into the encrypted one")),
+        (true, false) => Err(Error::new(
+            ErrorKind::Key,
+            format!("{AS_THEY_ARE}, and encrypted ones to encrypted repositories only"),
+        )
+        .on(to.medium().label())
+        .remedy(
+            "copy to a repository made with a key, which may be another one; or restore, and back up into this one",
+        )),
+        (false, true) => Err(Error::new(
+            ErrorKind::Key,
+            format!("{AS_THEY_ARE}, and ones in the clear to repositories in the clear only"),
+        )
+        .on(to.medium().label())
+        .remedy("copy to a repository made with --no-encryption; or restore, and back up into this one")),
     }
 }
 
@@ -90,13 +107,38 @@ fn wanted(catalog: &Catalog, words: &[String]) -> Result<Vec<SetId>> {
     Ok(sets.into_iter().collect())
 }
 
-fn copy_set(from: &Repository, to: &Repository, set: SetId, around: Surroundings<'_>) -> Result<u64> {
+/// The objects of a set that were written to the target.
+#[derive(Default)]
+struct Written(Vec<ObjectName>);
+
+impl Written {
+    /// Removes them, the metadata first: it may have been published although the medium said that it failed. Failing at
+    /// this as well changes nothing: what stays is an orphan, or a set that is whole.
+    fn undo(&self, to: &Repository, set: SetId, around: Surroundings<'_>) {
+        let meta = layout::object(set, SetObject::Meta);
+        let removed = meta.and_then(|meta| to.medium().remove(&meta));
+        let all = removed.and_then(|()| self.0.iter().try_for_each(|name| to.medium().remove(name)));
+        if let Err(error) = all {
+            let text = format!("what the failed copy wrote stays until `expire` removes it: {error}");
+            around.observer.event(&Event::Warning { text });
+        }
+    }
+}
+
+fn copy_set(
+    from: &Repository,
+    to: &Repository,
+    set: SetId,
+    around: Surroundings<'_>,
+    written: &mut Written,
+) -> Result<u64> {
     let objects = from.set_objects(set)?;
     let have = to.set_objects(set)?;
     let mut bytes = 0;
     for (object, info) in &objects.objects {
         let done = have.objects.iter().any(|(there, found)| there == object && found.len == info.len);
         if matches!(object, SetObject::Piece(_)) && !done {
+            written.0.push(info.name.clone());
             bytes += copy_object(&**from.medium(), &**to.medium(), info, around)?;
         }
     }
@@ -105,6 +147,7 @@ fn copy_set(from: &Repository, to: &Repository, set: SetId, around: Surroundings
         if to.medium().info(&name)?.is_some() {
             to.medium().remove(&name)?;
         }
+        written.0.push(name.clone());
         bytes += to.write_object(&name, &keys.encode()?)?.len;
     }
     let meta = from.meta_bytes(set)?;

@@ -203,8 +203,13 @@ impl Pool {
     /// An error of the plugin as one of ours.
     fn error(&self, object: &str, error: host::Error) -> Error {
         let words = if error.text().is_empty() { error.code().text() } else { error.text() };
+        let words = if error.code() == Code::Locked { without_object(words, object) } else { words };
         let text = format!("medium plugin {}: {words}", self.plugin.name());
         let made = Error::new(kind_of(error.code()), text).on(object).retryable(error.is_retryable());
+        if error.code() == Code::Locked {
+            // An ordinary answer: the cause would say the same once more.
+            return made;
+        }
         match remedy_of(error.code()) {
             Some(remedy) => made.remedy(remedy).because(error),
             None => made.because(error),
@@ -240,6 +245,11 @@ fn remedy_of(code: Code) -> Option<&'static str> {
         Code::Panic | Code::Internal => Some("run `setpiece media test` on the plugin and report it to its vendor"),
         _ => None,
     }
+}
+
+/// A plugin's words without the object, or its path, that they begin with.
+fn without_object<'w>(words: &'w str, object: &str) -> &'w str {
+    words.split_once(": ").filter(|(place, _)| place.ends_with(object)).map_or(words, |(_, rest)| rest)
 }
 
 fn object_info(name: ObjectName, info: abi::Info) -> ObjectInfo {

@@ -53,7 +53,8 @@ impl Repository {
     /// Makes a repository where there is none.
     ///
     /// # Errors
-    /// [`ErrorKind::Exists`] when there is one.
+    /// [`ErrorKind::Exists`] when there is one, or when there are sets: those of a repository whose descriptor was lost
+    /// must not get another one, which could not open them.
     ///
     /// # Crash safety
     /// The descriptor is one object: the repository exists once it does.
@@ -63,6 +64,7 @@ impl Repository {
                 .on(medium.label())
                 .remedy("use it, or choose another place"));
         }
+        refuse_sets(&*medium)?;
         let repository = Repository { medium, descriptor, vault };
         let name = layout::descriptor(repository.descriptor.generation)?;
         repository.write_object(&name, &repository.descriptor.encode()?)?;
@@ -74,19 +76,28 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Key`] when the secrets do not fit how it is keyed.
     pub fn open(medium: Arc<dyn Medium>, secrets: &[Secret]) -> Result<Self> {
-        let generation = newest_descriptor(&*medium)?.ok_or_else(|| {
+        let descriptor = Repository::unproven_descriptor(&*medium)?;
+        let vault = Vault::open(&descriptor, secrets).map_err(|error| error.on(medium.label()))?;
+        Ok(Repository { medium, descriptor, vault })
+    }
+
+    /// How the repository on a medium says that it is keyed. Without a secret nothing proves that nobody changed it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Damaged`] when it cannot be read.
+    pub fn unproven_descriptor(medium: &dyn Medium) -> Result<RepoDescriptor> {
+        let generation = newest_descriptor(medium)?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no repository here")
                 .on(medium.label())
                 .remedy("make one with `setpiece init`")
         })?;
         let name = layout::descriptor(generation)?;
-        let bytes = read_object(&*medium, &name, MAX_KEY_OBJECT)?;
+        let bytes = read_object(medium, &name, MAX_KEY_OBJECT)?;
         let descriptor = RepoDescriptor::decode(&bytes).map_err(|error| error.on(name.to_string()))?;
-        let vault = Vault::open(&descriptor, secrets).map_err(|error| error.on(medium.label()))?;
         if descriptor.generation != generation {
             return Err(Error::damaged(name.to_string(), format!("is generation {}", descriptor.generation)));
         }
-        Ok(Repository { medium, descriptor, vault })
+        Ok(descriptor)
     }
 
     /// Writes to these recipients and no others.
@@ -263,7 +274,7 @@ impl Repository {
     pub fn lock_for_writing(&self) -> Result<Box<dyn HeldLock>> {
         self.medium
             .lock(&layout::repository_lock()?, LockMode::Shared)
-            .map_err(|error| error.remedy("sets are being removed from the repository: try again when that is done"))
+            .map_err(when_locked("sets are being removed from the repository: try again when that is done"))
     }
 
     /// Keeps every writer out.
@@ -273,7 +284,7 @@ impl Repository {
     pub fn lock_for_removal(&self) -> Result<Box<dyn HeldLock>> {
         self.medium
             .lock(&layout::repository_lock()?, LockMode::Exclusive)
-            .map_err(|error| error.remedy("a backup or another removal is running: try again when it is done"))
+            .map_err(when_locked("a backup or another removal is running: try again when it is done"))
     }
 
     /// Makes the caller the only writer of one kind for a source.
@@ -281,10 +292,17 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Locked`] when there is one.
     pub fn lock_source(&self, source: SourceId, what: &str) -> Result<Box<dyn HeldLock>> {
+        let words = if what == "log" { "log stream" } else { what };
         self.medium
             .lock(&layout::source_lock(source, what)?, LockMode::Exclusive)
-            .map_err(|error| error.remedy(format!("another {what} of this source is running: wait for it or stop it")))
+            .map_err(when_locked(&format!("another {words} of this source is running: wait for it or stop it")))
     }
+}
+
+/// What to do when another holds a lock. Where it cannot be taken for other reasons, as on a medium that is read-only,
+/// nobody needs to be waited for.
+fn when_locked(remedy: &str) -> impl FnOnce(Error) -> Error {
+    move |error| if error.kind() == ErrorKind::Locked { error.remedy(remedy) } else { error }
 }
 
 /// Reads a whole object that may not be longer than `limit`.
@@ -333,6 +351,18 @@ pub fn read_full(reader: &mut dyn super::ObjectReader, into: &mut [u8], name: &O
         filled += got;
     }
     Ok(())
+}
+
+/// Refuses a medium that holds a set of whatever repository.
+fn refuse_sets(medium: &dyn Medium) -> Result<()> {
+    medium.list(layout::SETS_PREFIX, &mut |info| match layout::parse_object(&info.name) {
+        None => Ok(()),
+        Some((set, _)) => {
+            Err(Error::new(ErrorKind::Exists, format!("there is set {set} of a repository without descriptor"))
+                .on(medium.label())
+                .remedy(format!("bring {}*.repo back from a copy, or choose another place", layout::REPO_PREFIX)))
+        }
+    })
 }
 
 fn newest_descriptor(medium: &dyn Medium) -> Result<Option<u32>> {

@@ -7,6 +7,7 @@ pub mod branch;
 pub mod chain;
 pub mod file;
 pub mod id;
+pub mod join;
 pub mod lineage;
 pub mod log;
 pub mod lsn;

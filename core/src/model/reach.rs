@@ -104,6 +104,13 @@ impl<'e, 'u> Evidence<'e, 'u> {
         Ok(reach)
     }
 
+    /// How far the redo of one node is complete behind `set`, and what is missing there if more follows.
+    pub(super) fn complete(&self, set: &SetSummary, node: NodeId) -> (Lsn, Option<LogGap>) {
+        let (after, marks) = first_needed(set, node);
+        let (_, upto, gap) = self.node_reach(node, after, marks);
+        (upto, gap)
+    }
+
     /// The last commit of a unit that lies in the history and before `upto` as a whole.
     fn commit(&self, unit: &LogUnit, upto: Lsn) -> Option<Commits> {
         let end = unit.span.upto;

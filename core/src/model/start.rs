@@ -163,10 +163,24 @@ impl From<Box<Unreachable>> for Error {
         let made = Error::new(kind, error.to_string());
         match (error.before, error.after) {
             (Some(before), Some(after)) => made.remedy(format!("nearest before it is {before}, behind it {after}")),
-            (Some(before), None) => made.remedy(format!("the nearest that can be reached is {before}")),
+            (Some(before), None) => {
+                made.remedy(format!("the nearest that can be reached is {before}{}", instead(&error)))
+            }
             (None, Some(after)) => made.remedy(format!("the nearest that can be reached is {after}")),
             (None, None) => made.remedy("`setpiece sets` shows what can be reached"),
         }
+    }
+}
+
+/// What to do about a target behind the end of the log.
+fn instead(error: &Unreachable) -> &'static str {
+    match (&error.why, &error.target.until) {
+        (Why::TooLate, Until::Time(_)) => {
+            "; leave out --until-time to recover to the end of the log, or wait until a commit behind that moment is on \
+             record"
+        }
+        (Why::TooLate, Until::Lsn(_)) => "; leave out --until-lsn to recover to the end of the log",
+        _ => "",
     }
 }
 

@@ -5,7 +5,7 @@ use crate::catalog::pieces;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{EntryContent, IndexEntry, PieceKind};
 use crate::media::repository::{Repository, read_range};
-use crate::model::{LogUnit, SetId};
+use crate::model::{LogUnit, Lsn, SetId};
 use crate::pipeline::Cancel;
 use crate::source::LogFeed;
 use crate::transform::WholeUnit;
@@ -39,6 +39,32 @@ impl LogFeed for Feed<'_> {
         let open = self.open.insert(open);
         let whole = open.read(self.repository, unit).doing(|| format!("reading unit {} of the redo", unit.seq))?;
         Ok(Some((whole.unit, whole.bytes)))
+    }
+}
+
+/// A feed that notes what is taken from it.
+pub(super) struct Noted<'f> {
+    feed: &'f mut dyn LogFeed,
+    taken: Vec<LogUnit>,
+}
+
+impl<'f> Noted<'f> {
+    pub(super) fn new(feed: &'f mut dyn LogFeed) -> Self {
+        Noted { feed, taken: Vec::new() }
+    }
+
+    /// The units that were taken and begin before the state at `lsn`.
+    pub(super) fn before(&self, lsn: Lsn) -> impl Iterator<Item = &LogUnit> {
+        self.taken.iter().filter(move |unit| unit.span.after < lsn)
+    }
+}
+
+impl LogFeed for Noted<'_> {
+    fn next(&mut self) -> Result<Option<(LogUnit, Vec<u8>)>> {
+        let next = self.feed.next()?;
+        // The pages that a unit changes can be many, and nobody asks for them again.
+        self.taken.extend(next.iter().map(|(unit, _)| LogUnit { changes: None, ..unit.clone() }));
+        Ok(next)
     }
 }
 

@@ -18,13 +18,14 @@ use crate::catalog::{Surroundings, check_channels};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::media::repository::Repository;
-use crate::model::{BranchId, Consistency, RecoveryTarget, SetSummary, Until};
+use crate::model::{BranchId, Consistency, Lsn, RecoveryTarget, SetSummary, Until};
 use crate::source::{RecoverRequest, Recovered, Recovery};
 
 pub use plan::{RestorePlan, Share, Totals, plan};
 pub use request::RestoreRequest;
+pub use target::check_target;
 
-use feed::Feed;
+use feed::{Feed, Noted};
 use target::Workplace;
 
 /// What was restored.
@@ -33,8 +34,11 @@ use target::Workplace;
 pub struct RestoreReport {
     /// The set it began with.
     pub start: SetSummary,
-    /// What was read and written.
+    /// What was read, written and applied: of the redo, the units that the recovery took and that begin before the state
+    /// it reached.
     pub totals: Totals,
+    /// Whether of the last of those units only the begin was applied.
+    pub last_unit_in_part: bool,
     /// How the recovery ended; `None` when the engine's part was not run because a tablespace alone was restored.
     pub recovered: Option<Recovered>,
 }
@@ -62,8 +66,8 @@ pub fn restore(
     let workplace = Workplace::make(to)?;
     let restored = run(repository, engine, &plan, request, &workplace, around)
         .doing(|| format!("restoring {} into {}", plan.start.source_name, to.display()));
-    let recovered = match restored {
-        Ok(recovered) => recovered,
+    let (recovered, applied) = match restored {
+        Ok(done) => done,
         Err(error) => {
             workplace.throw_away();
             return Err(error);
@@ -72,7 +76,27 @@ pub fn restore(
     around.step("publish")?;
     workplace.publish()?;
     around.observer.event(&Event::Step { name: "published" });
-    Ok(RestoreReport { start: plan.start, totals: plan.totals, recovered })
+    let totals = Totals { log_units: applied.units, log_bytes: applied.bytes, ..plan.totals };
+    Ok(RestoreReport { start: plan.start, totals, last_unit_in_part: applied.in_part, recovered })
+}
+
+/// The redo that a recovery applied.
+#[derive(Default)]
+struct Applied {
+    units: u64,
+    bytes: u64,
+    in_part: bool,
+}
+
+impl Applied {
+    /// What `log` gave towards the state at `lsn`.
+    fn of(log: &Noted<'_>, lsn: Lsn) -> Self {
+        log.before(lsn).fold(Applied::default(), |sum, unit| Applied {
+            units: sum.units + 1,
+            bytes: sum.bytes + unit.len,
+            in_part: sum.in_part || unit.span.upto > lsn,
+        })
+    }
 }
 
 fn run(
@@ -82,14 +106,15 @@ fn run(
     request: &RestoreRequest,
     workplace: &Workplace,
     around: Surroundings<'_>,
-) -> Result<Option<Recovered>> {
+) -> Result<(Option<Recovered>, Applied)> {
     around.observer.event(&Event::Started { operation: "restore", total_bytes: plan.totals.write_bytes });
     around.step("pages")?;
     read::pages(repository, plan, request, workplace, around)?;
     plan.key_files.iter().try_for_each(|copy| workplace.key_file(copy))?;
-    let Some(engine) = engine else { return Ok(None) };
+    let Some(engine) = engine else { return Ok(Default::default()) };
     around.step("recover")?;
     let mut feed = Feed::new(repository, &plan.log, around.cancel);
+    let mut feed = Noted::new(&mut feed);
     let target = bounded(&request.target, plan);
     let recovery = RecoverRequest {
         directory: workplace.path(),
@@ -106,7 +131,8 @@ fn run(
     };
     let recovered = engine.recover(&recovery, &mut feed).doing(|| "recovering to the target".into())?;
     around.decision(&format!("recovered to LSN {}; goes on as branch {}", recovered.lsn, recovered.branch));
-    Ok(Some(recovered))
+    let applied = Applied::of(&feed, recovered.lsn);
+    Ok((Some(recovered), applied))
 }
 
 /// The target as the engine gets it. Several nodes' redo does not end at the same LSN, so the latest state is the one up

@@ -32,9 +32,9 @@ pub struct Totals {
     pub pages: u64,
     /// Bytes of pages to write.
     pub write_bytes: u64,
-    /// Units of redo to apply.
+    /// Units of redo to apply; a plan for a moment counts the one that proves that nothing before it is missing.
     pub log_units: u64,
-    /// Bytes of redo before compression.
+    /// Bytes of those units before compression.
     pub log_bytes: u64,
 }
 
@@ -98,7 +98,8 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     }
     let source = find_source(&catalog, request)?;
     let scope = request.tablespace.as_ref().map_or(Scope::Database, |name| Scope::Tablespace(name.clone()));
-    let set = request.set.as_deref().map(|word| catalog.find(word).map(|record| record.summary.id)).transpose()?;
+    let set =
+        request.set.as_deref().map(|word| catalog.find_of(source, word).map(|record| record.summary.id)).transpose()?;
     let units: Vec<LogUnit> = catalog.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
     let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
     let asked = StartRequest { source, scope: &scope, target: &request.target, set };
@@ -134,25 +135,10 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
 }
 
 fn find_source(catalog: &Catalog, request: &RestoreRequest) -> Result<SourceId> {
-    let sources: BTreeSet<(SourceId, &str)> =
-        catalog.records().map(|record| (record.summary.source, record.summary.source_name.as_str())).collect();
     if let (Some(word), None) = (&request.set, &request.source) {
         return Ok(catalog.find(word)?.summary.source);
     }
-    let fits: BTreeSet<SourceId> = sources
-        .iter()
-        .filter(|(id, name)| request.source.as_ref().is_none_or(|word| word == name || *word == id.to_string()))
-        .map(|(id, _)| *id)
-        .collect();
-    let names = || sources.iter().map(|(id, name)| format!("{name} ({id})")).collect::<Vec<_>>().join(", ");
-    match (fits.len(), fits.first()) {
-        (1, Some(only)) => Ok(*only),
-        (0, _) => Err(Error::new(ErrorKind::NotFound, "the repository has no set of that source")
-            .on(request.source.clone().unwrap_or_else(|| "any source".into()))
-            .remedy(format!("it has: {}", names()))),
-        _ => Err(Error::new(ErrorKind::Usage, "the repository has sets of several sources")
-            .remedy(format!("say which: {}", names()))),
-    }
+    catalog.find_source(request.source.as_deref())
 }
 
 fn wanted_files(meta: &SetMeta, request: &RestoreRequest) -> Result<Vec<FileEntry>> {

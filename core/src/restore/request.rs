@@ -8,7 +8,7 @@ use crate::model::{RecoveryTarget, Until};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RestoreRequest {
-    /// The source, by name or identifier; may be left out when the repository has one only.
+    /// The source, by name, identifier or the beginning of one; may be left out when the repository has one only.
     pub source: Option<String>,
     /// Start from this set instead of the nearest before the target.
     pub set: Option<String>,

@@ -1,8 +1,11 @@
 //! The place a restore writes to: a hidden directory that takes the target's name at the end.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use crate::catalog::fresh::uuid;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,7 +16,12 @@ use crate::model::{FileEntry, Tablespace};
 pub(super) struct Workplace {
     target: PathBuf,
     path: PathBuf,
+    /// Files that get other permissions than they are made with.
+    modes: Mutex<Vec<(PathBuf, u32)>>,
 }
+
+/// The permissions that files are made and recovered with.
+const MODE: u32 = 0o600;
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     move |error| Error::io(path.display().to_string(), error)
@@ -22,7 +30,7 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
 impl Workplace {
     /// Makes the hidden directory beside `target`, on the same file system, for its owner only.
     pub(super) fn make(target: &Path) -> Result<Self> {
-        let target = std::path::absolute(target).map_err(failed(target))?;
+        let target = resolved(target)?;
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
             return Err(Error::new(ErrorKind::Target, "is not a directory that can be made")
                 .on(target.display().to_string())
@@ -33,26 +41,24 @@ impl Workplace {
         let hidden = format!(".{}.setpiece-{}", name.to_string_lossy(), uuid()?);
         let path = parent.join(hidden);
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed(&path))?;
-        Ok(Workplace { target, path })
+        Ok(Workplace { target, path, modes: Mutex::default() })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes a file of its final length, all zeros.
+    /// Makes a file of its final length, all zeros. It gets its permissions at the end: they may forbid writing to it.
     pub(super) fn create(&self, file: &FileEntry, tablespace: Option<&Tablespace>, map: &Places<'_>) -> Result<File> {
         let path = map.place(&self.path, file, tablespace)?;
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed(directory))?;
         }
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(file.mode.map_or(0o600, |mode| mode & 0o777))
-            .open(&path)
-            .map_err(failed(&path))?;
+        let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path).map_err(failed(&path))?;
         made.set_len(file.len).map_err(failed(&path))?;
+        if let Some(mode) = file.mode.map(|mode| mode & 0o777).filter(|mode| *mode != MODE) {
+            self.modes.lock().unwrap_or_else(PoisonError::into_inner).push((path, mode));
+        }
         Ok(made)
     }
 
@@ -67,12 +73,20 @@ impl Workplace {
         file.write_all_at(&copy.bytes, 0).map_err(failed(&path))
     }
 
-    /// Makes everything written durable, then gives the directory its name.
+    /// Gives files their permissions, makes everything written durable, then gives the directory its name.
     pub(super) fn publish(self) -> Result<()> {
-        sync_tree(&self.path)?;
-        if let Err(error) = refuse_used(&self.target).and_then(|()| self.rename()) {
-            self.throw_away();
-            return Err(error);
+        let modes = || self.set_modes();
+        let done = sync_tree(&self.path, modes).and_then(|()| refuse_used(&self.target)).and_then(|()| self.rename());
+        done.inspect_err(|_| self.throw_away())
+    }
+
+    /// A file that the recovery took away needs none.
+    fn set_modes(&self) -> Result<()> {
+        for (path, mode) in &*self.modes.lock().unwrap_or_else(PoisonError::into_inner) {
+            match fs::set_permissions(path, Permissions::from_mode(*mode)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(path)(error)),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -114,6 +128,40 @@ impl Places<'_> {
     }
 }
 
+/// Whether a restore could write to `target`: it does not exist, or is an empty directory. Writes nothing.
+///
+/// # Errors
+/// [`ErrorKind::Target`], as the restore itself would fail.
+pub fn check_target(target: &Path) -> Result<()> {
+    refuse_used(&resolved(target)?)
+}
+
+/// The target as an absolute path; that of the directory itself when a symbolic link leads to it, for the directory is
+/// what gets replaced.
+fn resolved(target: &Path) -> Result<PathBuf> {
+    let refused = |what: &str, remedy: &str| {
+        Err(Error::new(ErrorKind::Target, what).on(target.display().to_string()).remedy(remedy))
+    };
+    match fs::canonicalize(target) {
+        Ok(path) if is_mount_point(&path) => {
+            let remedy = "name a directory below it that does not exist yet";
+            refused("is a mount point, which cannot be replaced by a directory", remedy)
+        }
+        Ok(path) => Ok(path),
+        Err(_) if target.is_symlink() => {
+            refused("is a symbolic link that leads nowhere", "name the directory that it was to lead to")
+        }
+        Err(_) => std::path::absolute(target).map_err(failed(target)),
+    }
+}
+
+/// Where the kernel cannot tell, it is taken for none, and renaming fails at the end.
+fn is_mount_point(path: &Path) -> bool {
+    let root = StatxAttributes::MOUNT_ROOT;
+    rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|stat| stat.stx_attributes.contains(root))
+}
+
 /// Refuses a target that holds anything.
 fn refuse_used(target: &Path) -> Result<()> {
     match fs::read_dir(target) {
@@ -139,7 +187,8 @@ pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64, name: &str) -> Re
 /// Files up to which each is synced by itself; above, the file system is synced once.
 const SYNC_EACH: usize = 64;
 
-fn sync_tree(root: &Path) -> Result<()> {
+/// Makes everything below `root` durable; `finish` is called when the files are open and before they are synced.
+fn sync_tree(root: &Path, finish: impl FnOnce() -> Result<()>) -> Result<()> {
     let (mut files, mut directories) = (Vec::new(), vec![root.to_owned()]);
     let mut at = 0;
     while let Some(directory) = directories.get(at).cloned() {
@@ -151,17 +200,41 @@ fn sync_tree(root: &Path) -> Result<()> {
         at += 1;
     }
     if files.len() > SYNC_EACH {
+        finish()?;
         let root_file = File::open(root).map_err(failed(root))?;
         return rustix::fs::syncfs(&root_file).map_err(|error| failed(root)(error.into()));
     }
-    for file in &files {
-        // A descriptor opened anew sees errors of write-back that happened before.
-        let opened = OpenOptions::new().write(true).open(file).map_err(failed(file))?;
-        opened.sync_all().map_err(failed(file))?;
-    }
+    // A descriptor opened anew sees errors of write-back that happened before.
+    let open = |file: &PathBuf| OpenOptions::new().write(true).open(file).map_err(failed(file));
+    let opened = files.iter().map(open).collect::<Result<Vec<_>>>()?;
+    finish()?;
+    files.iter().zip(opened).try_for_each(|(path, file)| file.sync_all().map_err(failed(path)))?;
     directories.iter().rev().try_for_each(|directory| sync_directory(directory))
 }
 
 fn sync_directory(directory: &Path) -> Result<()> {
     File::open(directory).and_then(|file| file.sync_all()).map_err(failed(directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_refused_and_a_link_is_followed() {
+        assert!(is_mount_point(Path::new("/proc")));
+        assert_eq!(Workplace::make(Path::new("/proc")).map(|_| ()).unwrap_err().kind(), ErrorKind::Target);
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_mount_point(dir.path()));
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let error = Workplace::make(&link).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("leads nowhere"), "{error}");
+        fs::create_dir(&real).unwrap();
+        let workplace = Workplace::make(&link).unwrap();
+        fs::write(workplace.path().join("file"), "x").unwrap();
+        workplace.publish().unwrap();
+        assert!(link.is_symlink() && real.join("file").is_file());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
 }

@@ -49,7 +49,16 @@ pub struct ExpireReport {
 pub fn remove(repository: &Repository, word: &str, cascade: bool, around: Surroundings<'_>) -> Result<Vec<Removed>> {
     let _alone = repository.lock_for_removal()?;
     let catalog = Catalog::load(repository, around.cache)?;
-    let set = named(&catalog, word)?;
+    let going = plan_removal(&catalog, word, cascade)?;
+    going.iter().map(|gone| take_away(repository, &catalog, gone.set)).collect()
+}
+
+/// What [`remove`] would remove, in that order. What could still be reached then, [`Catalog::windows_without`] says.
+///
+/// # Errors
+/// As [`remove`], except that nothing is locked.
+pub fn plan_removal(catalog: &Catalog, word: &str, cascade: bool) -> Result<Vec<Removed>> {
+    let set = named(catalog, word)?;
     // Those that are built on others come later in a list of what depends on a set: they have to go first.
     let mut going: Vec<SetId> = vec![set];
     going.extend(dependents(set, &catalog.summaries()));
@@ -61,7 +70,7 @@ pub fn remove(repository: &Repository, word: &str, cascade: bool, around: Surrou
             .remedy("remove those too with --cascade"));
     }
     going.sort();
-    going.iter().rev().map(|set| take_away(repository, &catalog, *set)).collect()
+    Ok(going.iter().rev().map(|set| describe(catalog, *set)).collect())
 }
 
 /// A damaged set can be removed too, by its identifier.

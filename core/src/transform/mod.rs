@@ -23,7 +23,7 @@ pub use descriptor::SlotRequest;
 pub use hash::page_hash;
 pub use meta::{OpenedMeta, decode_meta, encode_meta, peek_keys, peek_meta};
 pub use reader::{FrameContent, PieceReader, WholeUnit, Workbench};
-pub use rekey::{add_slot, new_descriptor, plain_descriptor, remove_slot, rotate};
+pub use rekey::{add_slot, dropped_by, new_descriptor, plain_descriptor, remove_slot, rotate};
 pub use secret::{DataKey, Identity, KeyFile, Passphrase, Recipient, Secret};
 pub use vault::Vault;
 pub use writer::{PieceSpec, PieceWriter};

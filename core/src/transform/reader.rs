@@ -57,10 +57,11 @@ pub struct PieceReader {
     split: Option<SplitUnit>,
 }
 
-/// A unit of which some parts were seen, and the number of the frame with the next.
+/// A unit of which some parts were seen, and the number of the frame with the last of them. The next frame of redo may
+/// stand behind an index segment.
 struct SplitUnit {
     whole: WholeUnit,
-    next_frame: u32,
+    last_frame: u32,
 }
 
 impl PieceReader {
@@ -321,7 +322,7 @@ impl PieceReader {
         if split.is_some() && table.parts.iter().any(|part| part.unit.is_some()) {
             return Err(damaged("the unit of redo in front of this frame is cut short"));
         }
-        let mut split = split.filter(|split| split.next_frame == number);
+        let mut split = split.filter(|split| split.last_frame < number);
         for part in table.parts {
             let (bytes, behind) = rest.split_at_checked(part.len as usize).unwrap_or((rest, &[]));
             rest = behind;
@@ -334,7 +335,7 @@ impl PieceReader {
             match (joined.bytes.len() as u64).cmp(&joined.unit.len) {
                 std::cmp::Ordering::Equal => whole.push(joined),
                 std::cmp::Ordering::Less => {
-                    self.split = Some(SplitUnit { whole: joined, next_frame: number.saturating_add(1) });
+                    self.split = Some(SplitUnit { whole: joined, last_frame: number });
                 }
                 std::cmp::Ordering::Greater => return Err(damaged("a unit of redo is longer than its record says")),
             }

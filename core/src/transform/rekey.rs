@@ -1,9 +1,12 @@
 //! Changes of a repository's keys, as pairs of the new descriptor and what opens it.
 
-use super::descriptor::{SlotRequest, new_epoch, proven, unencrypted, with_epoch, with_slot, without_slot};
+use super::descriptor::{
+    SlotRequest, new_epoch, proven, unencrypted, unwrap_slot, with_epoch, with_slot, without_slot,
+};
+use super::secret::Secret;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{CipherId, RepoDescriptor};
+use crate::format::{CipherId, RepoDescriptor, Slot, SlotKind};
 use crate::model::RepoId;
 
 /// The descriptor of a new repository in which nothing will be encrypted.
@@ -57,6 +60,39 @@ pub fn rotate(descriptor: &RepoDescriptor, vault: &Vault, slots: &[SlotRequest])
     let (next, id, key) = with_epoch(descriptor, old, slots)?;
     let vault = vault.clone().with_epoch(id, key).of(&next)?;
     Ok((next, vault))
+}
+
+/// The slots of a descriptor that none of `slots` has the key of: after a rotation to `slots` their keys open nothing.
+///
+/// # Errors
+/// When a slot's record is damaged.
+pub fn dropped_by(descriptor: &RepoDescriptor, slots: &[SlotRequest]) -> Result<Vec<Slot>> {
+    let Some(epoch) = descriptor.current() else { return Ok(Vec::new()) };
+    let mut dropped = Vec::new();
+    for slot in &epoch.slots {
+        let mut stays = false;
+        for request in slots {
+            stays = stays || has_key_of(request, descriptor.repo, epoch.id, slot)?;
+        }
+        if !stays {
+            dropped.push(slot.clone());
+        }
+    }
+    Ok(dropped)
+}
+
+fn has_key_of(request: &SlotRequest, repo: RepoId, epoch: u32, slot: &Slot) -> Result<bool> {
+    let secret = match (request, &slot.kind) {
+        (SlotRequest::Recipient { recipient, .. }, SlotKind::Recipient { public, .. }) => {
+            return Ok(recipient.0 == *public);
+        }
+        (SlotRequest::KeyFile { key, .. }, SlotKind::KeyFile) => Secret::KeyFile(key.clone()),
+        (SlotRequest::Passphrase { passphrase, .. }, SlotKind::Passphrase { .. }) => {
+            Secret::Passphrase(passphrase.clone())
+        }
+        _ => return Ok(false),
+    };
+    unwrap_slot(repo, epoch, slot, &secret).map(|opened| opened.is_some())
 }
 
 fn current(descriptor: &RepoDescriptor) -> Result<u32> {

@@ -207,9 +207,7 @@ impl Vault {
                 return Ok(key);
             }
         }
-        Err(Error::new(ErrorKind::Key, "no secret at hand opens the key of the set")
-            .on(format!("set {set}"))
-            .remedy("give the key file, the passphrase or the private key that the repository was made with"))
+        Err(opens_nothing(keys).on(format!("set {set}")))
     }
 
     fn open_wrap(&self, wrap: &KeyWrap, bound: &[u8]) -> Result<Option<DataKey>> {
@@ -276,6 +274,22 @@ fn no_secret() -> Error {
         .remedy("give --key-file, --passphrase-file or --identity-file")
 }
 
+/// No secret at hand opens the keys of a set: which one would.
+fn opens_nothing(keys: &SetKeys) -> Error {
+    let recipient = |wrap: &KeyWrap| match &wrap.kind {
+        WrapKind::Recipient { public, .. } => Some(Recipient(*public).to_string()),
+        _ => None,
+    };
+    let recipients: Vec<String> = keys.wraps.iter().filter_map(recipient).collect();
+    if recipients.is_empty() || recipients.len() < keys.wraps.len() {
+        return Error::new(ErrorKind::Key, "no secret at hand opens the key of the set")
+            .remedy("give the key file, the passphrase or the private key that the repository was made with");
+    }
+    let text = "it was written to recipients alone, by a host without a secret, and the private key of one is missing";
+    let remedy = format!("give the private key to one of these by --identity-file: {}", recipients.join(", "));
+    Error::new(ErrorKind::Key, text).remedy(remedy)
+}
+
 fn fits_nothing(secret: &Secret) -> Error {
     let what = match secret {
         Secret::Passphrase(_) => "the passphrase",
@@ -283,5 +297,5 @@ fn fits_nothing(secret: &Secret) -> Error {
         Secret::Identity(_) => "the private key",
     };
     Error::new(ErrorKind::Key, format!("{what} does not open the repository"))
-        .remedy("use the one that it was made with; `setpiece key list` names what it takes")
+        .remedy("use the one that it was made with; `setpiece key list` names what it takes, also without a key")
 }

@@ -109,12 +109,18 @@ impl PieceWriter {
     /// change map that is too large to be recorded is left out, as [`bounded_unit`] does.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] when the unit's length isn't that of the bytes.
+    /// [`ErrorKind::Internal`] when the unit's length isn't that of the bytes, [`ErrorKind::Unsupported`] when it is
+    /// larger than a unit may be.
     pub fn log(&mut self, unit: LogUnit, bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
         self.guarded(PieceKind::Log, |writer| {
-            if unit.len != bytes.len() as u64 || unit.len > MAX_UNIT {
+            if unit.len != bytes.len() as u64 {
                 let text = format!("log unit {} has {} bytes, its record says {}", unit.seq, bytes.len(), unit.len);
                 return Err(Error::new(ErrorKind::Internal, text));
+            }
+            if unit.len > MAX_UNIT {
+                let text = format!("log unit {} has {} bytes, and may have {MAX_UNIT} at most", unit.seq, unit.len);
+                let error = Error::new(ErrorKind::Unsupported, text);
+                return Err(error.remedy("let the engine write smaller units of redo, and take a backup now"));
             }
             let unit = bounded_unit(unit)?;
             let gathered = &writer.gathered;

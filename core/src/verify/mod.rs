@@ -6,8 +6,9 @@
 //! | frames | every byte of every piece, front to back | every checksum and every seal is right, and the index fits |
 //! | pages | the same, decompressed | every page is the one that was stored, and in order by the engine's own rules |
 //!
-//! What is wrong with one set does not keep the others from being checked.
+//! What is wrong with one set does not keep the others from being checked, nor does what is wrong with one frame.
 
+mod index;
 mod piece;
 mod work;
 
@@ -141,15 +142,14 @@ fn read_pieces(
             }
             let engine = recoveries.iter().find(|recovery| recovery.engine() == todo.meta.summary.engine).copied();
             let checked = piece::check(repository, todo, engine, depth, &counters, around);
-            match checked {
+            let errors = match checked {
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                Err(error) => {
-                    let summary = &todo.meta.summary;
-                    let finding = Finding { set: summary.id, name: Some(summary.name.clone()), error };
-                    findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
-                }
-                Ok(()) => {}
-            }
+                Err(error) => vec![error],
+                Ok(errors) => errors,
+            };
+            let summary = &todo.meta.summary;
+            let finding = |error| Finding { set: summary.id, name: Some(summary.name.clone()), error };
+            findings.lock().unwrap_or_else(PoisonError::into_inner).extend(errors.into_iter().map(finding));
         }
         Ok(())
     })?;

@@ -1,6 +1,7 @@
 //! Windows and starts: what can be reached, point by point.
 
 use proptest::prelude::*;
+use setpiece_core::model::join::{Place, joins};
 use setpiece_core::model::log::{LogTrack, Timing, continuous};
 use setpiece_core::model::start::{Nearest, Start, StartRequest, Unreachable, Why, choose_start};
 use setpiece_core::model::window::windows;
@@ -39,13 +40,17 @@ fn proven(world: &World, history: &BranchHistory, node: NodeId, lsn: Lsn) -> boo
     world.units.iter().any(in_unit) || world.sets.iter().any(idle)
 }
 
-/// Whether the state at `lsn` can be reached from `set`: point by point over all LSNs and nodes.
-fn reaches(world: &World, history: &BranchHistory, set: &SetSummary, lsn: Lsn) -> bool {
-    let from = |node: NodeId| match set.consistency {
+/// The last LSN of `node` that is in the set itself.
+fn from(set: &SetSummary, node: NodeId) -> Lsn {
+    match set.consistency {
         Consistency::WithoutLog => set.nodes.iter().find(|range| range.node == node).unwrap().begin_lsn,
         _ => set.bak_end_lsn,
-    };
-    let node_reaches = |node| (from(node).0 + 1..=lsn.0).all(|lsn| proven(world, history, node, Lsn(lsn)));
+    }
+}
+
+/// Whether the state at `lsn` can be reached from `set`: point by point over all LSNs and nodes.
+fn reaches(world: &World, history: &BranchHistory, set: &SetSummary, lsn: Lsn) -> bool {
+    let node_reaches = |node| (from(set, node).0 + 1..=lsn.0).all(|lsn| proven(world, history, node, Lsn(lsn)));
     inside(history, set) && set.bak_end_lsn <= lsn && (0..NODES).map(NodeId).all(node_reaches)
 }
 
@@ -195,6 +200,32 @@ proptest! {
                 prop_assert!(nothing_is_missing(&world, set.branch.current, &start));
                 let own = set.consistency != Consistency::WithoutLog;
                 prop_assert!(!own || start.logs.iter().all(|log| log.units.is_empty()));
+            }
+        }
+    }
+
+    /// Redo is of use exactly when, starting from some set, none of it is missing on the way; what is told to be missing
+    /// is.
+    #[test]
+    fn redo_joins_exactly_when_a_set_can_be_brought_up_to_it(history in steps(80)) {
+        let world = World::run(&history);
+        for branch in known_branches(&world) {
+            let history = world.history(branch);
+            for node in (0..NODES).map(NodeId) {
+                for upto in (0..=world.highest() + 1).map(Lsn) {
+                    let complete = |set: &SetSummary| {
+                        let first = from(set, node).0 + 1;
+                        inside(history, set) && (first..=upto.0).all(|lsn| proven(&world, history, node, Lsn(lsn)))
+                    };
+                    let expected = starts(&world, &Scope::Database).any(complete);
+                    let place = Place { source: SOURCE, history, node, upto };
+                    let found = joins(&place, &world.sets, &|set| world.usable(set), &world.units);
+                    prop_assert_eq!(found.is_ok(), expected, "{} {:?} {:?}", upto, found, world);
+                    if let Err(Some(gap)) = found {
+                        let lost = Lsn(gap.missing.after.0 + 1);
+                        prop_assert!(!proven(&world, history, node, lost), "{:?}", gap);
+                    }
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use setpiece::{Error, ErrorKind, Result};
 use super::GetOptions;
 use crate::console::{Answer, Console};
 use crate::documents::{GapDocument, UnitDocument};
-use crate::options::Moment;
+use crate::options::{Moment, SourceWord};
 use crate::text;
 
 #[derive(Serialize)]
@@ -35,8 +35,11 @@ struct FileDocument {
 
 pub(super) fn run(options: &GetOptions, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
+    setpiece.refuse_inside(&options.to)?;
     let catalog = setpiece.catalog()?;
-    let source = only_source(&catalog, options.source.as_deref())?;
+    let said = SourceWord::of(options.source.as_deref())?;
+    let source = catalog.find_source(said.as_ref().map(|said| said.word.as_str()));
+    let source = source.map_err(|error| SourceWord::told(said.as_ref(), error))?;
     let chosen = choose(&catalog, source, &Filter::of(options, console));
     if chosen.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "there is no redo in that range")
@@ -65,20 +68,6 @@ pub(super) fn run(options: &GetOptions, console: &Console) -> Result<Answer> {
         text += &format!("gap: redo ({}, {}] of branch {} is missing\n", gap.after_lsn, gap.upto_lsn, gap.branch);
     }
     Answer::new(&Document { to: options.to.clone(), units, gaps, bytes }, text)
-}
-
-fn only_source(catalog: &Catalog, wanted: Option<&str>) -> Result<SourceId> {
-    let sources = catalog.sources();
-    let fits =
-        |(id, name): &(&SourceId, &String)| wanted.is_none_or(|word| word == name.as_str() || word == id.to_string());
-    let mut found = sources.iter().filter(fits);
-    match (found.next(), found.next()) {
-        (Some((id, _)), None) => Ok(*id),
-        (None, _) => Err(Error::new(ErrorKind::NotFound, "the repository has nothing of that source")
-            .on(wanted.unwrap_or("any source"))
-            .remedy("`setpiece sets` shows what it has")),
-        _ => Err(Error::new(ErrorKind::Usage, "the repository has several sources").remedy("say which by --source")),
-    }
 }
 
 /// Which units are wanted.
