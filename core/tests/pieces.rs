@@ -192,8 +192,6 @@ fn a_unit_with_an_index_segment_among_its_parts_comes_back() {
         let changes = Some(vec![FileChanges { file: FileId(1), pages: runs }]);
         let (node, branch, seq, span) = (NodeId(0), BranchId(1), Seq(seq), span(seq));
         let unit = LogUnit {
-            links: None,
-            timing: None,
             node,
             branch,
             seq,
@@ -203,6 +201,8 @@ fn a_unit_with_an_index_segment_among_its_parts_comes_back() {
             len: len as u64,
             changes,
             name: None,
+            links: None,
+            timing: None,
         };
         WholeUnit { unit, bytes: (0..len).map(|at| (at / 10) as u8).collect() }
     };

@@ -3,8 +3,8 @@
 //! [`SqliteSource`] is the database, [`SqliteRecovery`] brings a restored one to a moment. A backup is a snapshot between
 //! two transactions, taken beside writers and checkpoints of any process; it needs no redo. A log stream captures every
 //! committed transaction, so that each is a recovery target. LSNs are numbers of this crate, given to places in the
-//! write-ahead log; `place.rs` has the rules. They order states, and prove nothing: `mark.rs` does. Databases with a rollback journal can be backed up; they have no log to
-//! capture.
+//! write-ahead log; `place.rs` has the rules. They order states, and prove nothing: `mark.rs` does. Databases with a
+//! rollback journal can be backed up; they have no log to capture.
 //!
 //! SQLite must be 3.45.3 or newer; what is older does not link. With 3.51 or newer the log is looked at without side
 //! effects. Older versions, which can come in when `bundled` is off, are asked by a passive checkpoint instead.

@@ -91,7 +91,7 @@ impl Run {
             return Ok(Err("the database keeps a rollback journal, not a write-ahead log".into()));
         }
         let Some(frame) = snapshot.proven_since(frame_of(since), marks)? else {
-            return Ok(Err("the write-ahead log was restarted or does not show all that came after the base".into()));
+            return Ok(Err("the write-ahead log does not hold all that was written after the base".into()));
         };
         let pages = snapshot.changed_behind(frame).map(|page| PageRun::new(u64::from(page) - 1, 1));
         Ok(Ok(pages.collect()))

@@ -24,8 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use setpiece_core::error::Context;
-use setpiece_core::model::log::FileChanges;
-use setpiece_core::model::log::Timing;
+use setpiece_core::model::log::{FileChanges, Timing};
 use setpiece_core::model::{BranchHistory, LogUnit, Lsn, LsnSpan, MarkedState, Seq, StateMark, UnitLinks};
 use setpiece_core::source::{CaptureBegin, CapturedPoint, CapturedUnit, LogStream, NodePosition};
 use setpiece_core::{Error, ErrorKind, Result};
@@ -149,7 +148,7 @@ impl Stream {
         }
         let placed = place(&cookie, branch.current, seen(log.as_ref(), &file))?;
         let last = last.map(|last| &last.unit).filter(|unit| unit.branch == branch.current);
-        let (from, marks) = go_on_from(site, log.as_ref(), last, point, &placed)?;
+        let (from, marks, lost) = go_on_from(site, log.as_ref(), last, point, &placed)?;
         let seq = last.and_then(|unit| unit.seq.next());
         let mut stream = Stream {
             site: site.clone(),
@@ -158,7 +157,7 @@ impl Stream {
             ordinal: placed.point.ordinal,
             generation: None,
             backlog: placed.point,
-            lost: point.filter(|_| !placed.linked).map(lost_since),
+            lost: point.filter(|_| lost).map(lost_since),
             captured: from,
             marks,
             complete: (frame_of(from) == placed.point.frame).then_some(began),
@@ -322,7 +321,7 @@ impl Stream {
             changes: Some(vec![FileChanges { file: FILE, pages: changed }]),
             name: None,
             links: Some(links),
-            timing: late.then_some(Timing::Late),
+            timing: committed.filter(|_| late).map(|_| Timing::Late),
         };
         let wal = Some(WalMark { salts: header.salts, sum: last.sum });
         let point = Point { branch: self.branch.current, ordinal: self.ordinal, frame: last.frame, wal, file: None };
@@ -522,23 +521,24 @@ impl Drop for Stream {
 }
 
 /// Where capture goes on, and the marks of the state there: behind the last unit if the log proves that this is in it;
-/// behind what was seen last of the database, if nothing is missing since; otherwise at the end of the log.
+/// behind what was seen last of the database, if nothing is missing since; otherwise at the end of the log, and then
+/// redo is lost.
 fn go_on_from(
     site: &Site,
     log: Option<&Log>,
     last: Option<&LogUnit>,
     point: Option<Point>,
     placed: &Placed,
-) -> Result<(Lsn, Vec<StateMark>)> {
+) -> Result<(Lsn, Vec<StateMark>, bool)> {
     if let (Some(last), Some(log)) = (last, log) {
         let upto = last.span.upto;
         let known = last.marks_at(upto).unwrap_or_default();
         if let Some(mark) = log.mark_at(site, frame_of(upto))?.filter(|mark| known.contains(mark)) {
-            return Ok((upto, vec![mark]));
+            return Ok((upto, vec![mark], false));
         }
     }
     let from = point.filter(|_| placed.linked).unwrap_or(placed.point);
-    Ok((from.lsn(), mark::of_point(&from)))
+    Ok((from.lsn(), mark::of_point(&from), !placed.linked))
 }
 
 /// What became of the redo behind `point`, which nobody captured.
