@@ -267,6 +267,7 @@ fn sets_are_taken_listed_shown_checked_and_restored() {
     place.fails(&with(&["restore", "--to", "back"]), 1, 16);
     place.fails(&with(&["restore", "--to", "back", "--dry-run"]), 1, 16);
     place.fails(&with(&["restore", "--to", "key", "--dry-run"]), 1, 16);
+    place.fails(&with(&["restore", "--to", "repo/back", "--dry-run"]), 1, 16);
     place.ok(&with(&["restore", "--to", "not/there", "--dry-run"]));
     let first = full["set"]["name"].as_str().unwrap();
     place.ok(&[&with(&["restore", "--to", "first"])[..], &["--set", first]].concat());

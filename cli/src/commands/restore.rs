@@ -142,8 +142,10 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
             restored(report, to, began.elapsed())
         }
         to => {
+            // What the restore itself would refuse, in the order in which it looks at it.
+            let places = to.iter().chain(request.map.iter().map(|(_, place)| place));
+            places.map(PathBuf::as_path).try_for_each(|place| setpiece.refuse_inside(place))?;
             let plan = setpiece.plan(&request).map_err(told)?;
-            // In the order in which the restore itself looks at both.
             to.as_deref().map_or(Ok(()), check_target)?;
             planned(&plan, to, began.elapsed())
         }
