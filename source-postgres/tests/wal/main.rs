@@ -400,7 +400,8 @@ fn damaged_segments_are_survived() {
                 0 => bad.truncate(page),
                 1 => bad.truncate(at),
                 2 if at < bad.len() => bad[at] ^= value,
-                3 if page + 8192 <= bad.len() => bad[page..page + 8192].copy_from_slice(&other[page..page + 8192]),
+                // Whose segment it is, only its first page says.
+                3 if page > 0 && page + 8192 <= bad.len() => bad[page..page + 8192].copy_from_slice(&other[page..page + 8192]),
                 4 => bad.iter_mut().skip(at).take(200).for_each(|byte| *byte = byte.wrapping_add(value)),
                 _ => {}
             }
