@@ -108,23 +108,17 @@ fn page_by_page(installation: &Installation, initdb: &[&str], settings: &[&str])
     workload::files(&server);
     let end = state(&mut server);
     let (layout, wal) = (layout(&server), server.wal());
-    let began = Instant::now();
     let all = changes(&wal, begin.end, end.end);
-    let took = began.elapsed();
-    let written = (end.end.0 - begin.end.0) >> 10;
-    eprintln!("{installation:?} {settings:?}: {written} KiB of WAL read in {took:?}");
 
     let rows = changes(&wal, begin.end, middle.end);
     let tally = prove(&layout, &begin.files, &middle.files, &rows);
     assert!(tally.differ > 1000 && tally.maps > 2, "{tally:?}");
     // Not by naming everything.
     assert!(tally.taken < tally.differ * 11 / 10, "{tally:?}");
-    eprintln!("rows: {tally:?}");
 
     let files = changes(&wal, middle.end, end.end);
     let tally = prove(&layout, &middle.files, &end.files, &files);
     assert!(tally.files > 100 && tally.catalogs > 1 && tally.taken < tally.pages, "{tally:?}");
-    eprintln!("files: {tally:?}");
 
     let mut joined = rows;
     joined.merge(&files).unwrap();
@@ -272,7 +266,6 @@ fn every_record_is_as_pg_waldump_shows_it() {
             }
             let kinds: std::collections::BTreeSet<&str> = ours.iter().map(|shown| shown.rmgr.as_str()).collect();
             assert!(kinds.len() >= 19, "{kinds:?}");
-            eprintln!("{installation:?}: {} records of {kinds:?}", ours.len());
         }
     }
 }
@@ -413,6 +406,7 @@ fn damaged_segments_are_survived() {
 /// A figure, not a proof: `cargo test --release -p setpiece-source-postgres --test wal -- --ignored --nocapture figure`.
 #[test]
 #[ignore = "prints how long a segment takes"]
+#[expect(clippy::print_stderr, reason = "the figure is all that it is for")]
 fn figure() {
     let installation = Installation::find(15).unwrap();
     for compression in ["off", "pglz"] {
