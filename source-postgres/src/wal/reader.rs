@@ -302,7 +302,6 @@ impl Records<'_> {
                 if header.overwrites() {
                     // The server crashed within the record and gave it up when it started again.
                     self.reader.open = Open::Nothing;
-                    self.reader.carry.clear();
                     return Some(0);
                 }
                 (header.continues() && header.remaining == missing).then_some(missing)

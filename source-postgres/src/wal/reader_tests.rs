@@ -380,3 +380,47 @@ fn a_record_that_is_laid_out_wrongly_is_damage_though_its_checksum_fits() {
         assert_eq!(stop.unwrap_err().kind(), ErrorKind::Damaged, "{at}");
     }
 }
+
+#[test]
+fn a_record_that_follows_another_than_the_last_ends_the_wal() {
+    let version = super::version::Version::from_major(15).unwrap();
+    let mut writer = Writer::new(15, BASE, 7);
+    let first = writer.record(&plain(40));
+    let last = writer.record(&plain(40));
+    let end = writer.lsn();
+    for (prev, follows) in [(first.0, false), (last.0 + 8, false), (end.0, false), (last.0, true)] {
+        let mut writer = writer.clone();
+        writer.raw(&plain(40).bytes(version, prev));
+        let after = writer.lsn();
+        writer.fill_page();
+        let (found, stop) = read(&[&writer.bytes]);
+        assert_eq!((found.len(), stop.unwrap()), if follows { (3, Some(after)) } else { (2, Some(end)) }, "{prev}");
+    }
+}
+
+#[test]
+fn a_page_that_continues_nothing_ends_the_wal() {
+    let mut writer = Writer::new(15, BASE, 7);
+    // Fills the first page to its last byte: headers of page and record, and five bytes before the main data.
+    writer.record(&plain(8192 - 40 - 24 - 5));
+    assert_eq!(writer.bytes.len(), 8192);
+    writer.record(&plain(40));
+    writer.fill_page();
+    assert_eq!(read(&[&writer.bytes]).0.len(), 2);
+    writer.bytes[8192 + 2] |= 1;
+    writer.bytes[8192 + 16] = 64;
+    let (found, stop) = read(&[&writer.bytes]);
+    assert_eq!((found.len(), stop.unwrap()), (1, Some(Lsn(BASE + 8192))));
+}
+
+#[test]
+fn damage_in_a_record_that_ends_with_its_page_is_seen() {
+    let mut writer = Writer::new(15, BASE, 7);
+    writer.record(&plain(8192 - 40 - 24 - 5 + 8192 - 24));
+    assert_eq!(writer.bytes.len(), 2 * 8192);
+    writer.record(&plain(40));
+    writer.fill_page();
+    assert_eq!(read(&[&writer.bytes]).0.len(), 2);
+    writer.bytes[9000] ^= 1;
+    assert_eq!(read(&[&writer.bytes]).1.unwrap_err().kind(), ErrorKind::Damaged);
+}
