@@ -288,6 +288,43 @@ fn every_record_is_as_pg_walinspect_shows_it() {
     }
 }
 
+/// A crash cuts a long record off; the server gives it up when it starts again, and so does the reader.
+#[test]
+fn a_record_that_a_crash_cut_off_is_passed_over() {
+    for installation in Installation::all() {
+        let mut server = Server::new(&installation, &["--wal-segsize=1"], &[]);
+        server.start();
+        let long = "SELECT pg_logical_emit_message(true, 'setpiece', repeat('m', 3500000))";
+        server.sql("postgres", long);
+        server.crash();
+        let mut cut = None;
+        read(&server.wal(), |record| {
+            if record.len > 3_000_000 {
+                cut = Some((record.start, record.end));
+            }
+        });
+        let (start, end) = cut.unwrap();
+        for (name, bytes) in since(&server.wal(), end) {
+            std::fs::write(server.data().join("pg_wal").join(name), vec![0; bytes.len()]).unwrap();
+        }
+        server.start();
+        server.sql("postgres", "CREATE TABLE later (n int)");
+        server.stop();
+        let wal = server.wal();
+        let mut ours = Vec::new();
+        let mut overwritten = 0;
+        read(&wal, |record| {
+            ours.push(Shown::of(record));
+            overwritten += u32::from((record.rmgr, record.info & 0xF0) == (0, 0xD0));
+        });
+        assert_eq!(overwritten, 1, "{installation:?}");
+        assert!(ours.iter().all(|shown| shown.start != start) && ours.last().unwrap().start > start);
+        if let Some(program) = installation.program("pg_waldump") {
+            assert_eq!(ours, pg_waldump(&program, &server.data().join("pg_wal"), ours[0].start));
+        }
+    }
+}
+
 #[test]
 fn what_the_server_says_about_itself_is_heard() {
     for installation in Installation::all() {
