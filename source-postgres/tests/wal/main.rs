@@ -304,8 +304,8 @@ fn a_record_that_a_crash_cut_off_is_passed_over() {
             }
         });
         let (start, end) = cut.unwrap();
-        for (name, bytes) in since(&server.wal(), end) {
-            std::fs::write(server.data().join("pg_wal").join(name), vec![0; bytes.len()]).unwrap();
+        for name in since(&server.wal(), end).keys() {
+            std::fs::remove_file(server.data().join("pg_wal").join(name)).unwrap();
         }
         server.start();
         server.sql("postgres", "CREATE TABLE later (n int)");
