@@ -325,6 +325,38 @@ fn a_record_that_a_crash_cut_off_is_passed_over() {
     }
 }
 
+/// A recovered server goes on as a new timeline, in a segment that begins with the WAL of the old one.
+#[test]
+fn a_new_timeline_goes_on_where_it_left_the_old_one() {
+    for installation in Installation::all() {
+        let mut server = Server::new(&installation, &["--wal-segsize=1"], &["restore_command = 'false'"]);
+        server.start();
+        let from = redo(&server);
+        server.sql("postgres", "CREATE TABLE old AS SELECT generate_series(1, 30000) AS n");
+        server.crash();
+        server.recover();
+        server.sql("postgres", "CREATE TABLE new AS SELECT generate_series(1, 30000) AS n");
+        server.stop();
+        let mut history: BTreeMap<u32, (SegmentName, Vec<u8>)> = BTreeMap::new();
+        for (name, bytes) in since(&server.wal(), from) {
+            // A later timeline's name sorts behind, and takes the place of the segment that both have.
+            let name = SegmentName::parse(&name).unwrap();
+            history.insert(name.segment, (name, bytes));
+        }
+        let turn = history.values().find(|(name, _)| name.timeline == 2).unwrap();
+        let info = describe(&turn.1).unwrap();
+        assert_eq!(info.timeline, 1);
+        info.check(turn.0, info.system).unwrap();
+        let segments = history.into_values().map(|(name, bytes)| (format!("{:08X}", name.segment), bytes)).collect();
+        let mut gatherer = Gatherer::new(from, 8192);
+        read(&segments, |record| gatherer.add(record).unwrap());
+        let changes = gatherer.finish(from);
+        let turns = |what: &Happening| matches!(what, Happening::Timeline { timeline: 2, previous: 1 });
+        assert!(changes.events().iter().any(|event| turns(&event.what)), "{:?}", changes.events());
+        assert!(changes.commits().unwrap().count >= 2);
+    }
+}
+
 #[test]
 fn what_the_server_says_about_itself_is_heard() {
     for installation in Installation::all() {
