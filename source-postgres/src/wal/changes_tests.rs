@@ -163,6 +163,10 @@ fn check_pages(changes: &Changes, deeds: &[Deed], exact: bool) -> Result<(), Tes
                 prop_assert!(told.is_superset(&expected));
                 prop_assert!(!exact || told == expected, "{fork}: {told:?} {expected:?}");
                 if let Some(changed) = changes.fork(fork) {
+                    let copied = changes.directory(fork.directory()).copied;
+                    prop_assert!(
+                        copied || (0..100).all(|block| changed.contains(block) == pages.contains(block.into()))
+                    );
                     let blocks = &changed.blocks;
                     prop_assert!(blocks.is_valid());
                     let cut =
@@ -182,6 +186,13 @@ proptest! {
         check_pages(&changes, &deeds, true)?;
         let commits = deeds.iter().filter(|deed| matches!(deed, Deed::Commit(_) | Deed::Drop(_))).count();
         prop_assert_eq!(changes.commits().map_or(0, |commits| commits.count), commits as u64);
+        let moments = || deeds.iter().filter_map(|deed| match deed {
+            Deed::Commit(time) => Some(time + 946_684_800_000_000),
+            Deed::Drop(_) => Some(5 + 946_684_800_000_000),
+            _ => None,
+        });
+        prop_assert_eq!(changes.commits().map(|commits| commits.first.0), moments().min());
+        prop_assert_eq!(changes.commits().map(|commits| commits.last.0), moments().max());
         for database in 5..7 {
             let directory = changes.directory(DatabaseDir { tablespace: 1663, database });
             let has = |wanted: fn(&Deed, u32) -> bool| deeds.iter().any(|deed| wanted(deed, database));
@@ -342,4 +353,30 @@ fn a_newer_layout_is_refused_and_unknown_keys_are_passed_over() {
     assert_eq!(Changes::decode(&wider).unwrap(), changes);
     wider.push(0);
     assert_eq!(Changes::decode(&wider).unwrap_err().kind(), ErrorKind::Damaged, "bytes behind the end");
+}
+
+#[test]
+fn the_same_block_of_many_forks_is_told_of_each() {
+    let fork = |relation| RelFork { tablespace: 1663, database: 5, relation, fork: Fork::Main };
+    let deeds: Vec<Deed> = (1..=3000).map(|relation| Deed::Block(fork(relation), 7)).collect();
+    let changes = gather(1000, &deeds);
+    assert!((1..=3000).all(|relation| changes.fork(fork(relation)).unwrap().contains(7)));
+    assert_eq!(changes.runs(), 3000);
+}
+
+#[test]
+fn runs_that_no_fork_can_have_are_refused() {
+    let fork = RelFork { tablespace: 1663, database: 5, relation: 100, fork: Fork::Main };
+    for (run, fits) in [
+        (PageRun::new(u32::MAX.into(), 1), true),
+        (PageRun::new(u32::MAX.into(), 2), false),
+        (PageRun::new(1, u64::MAX), false),
+    ] {
+        let mut changes = Changes::none(Lsn(1));
+        changes.forks.entry(fork).or_default().blocks.insert(run);
+        assert_eq!(Changes::decode(&changes.encode().unwrap()).is_ok(), fits, "{run:?}");
+    }
+    let mut backwards = Changes::none(Lsn(9));
+    backwards.span.upto = Lsn(8);
+    assert_eq!(Changes::decode(&backwards.encode().unwrap()).unwrap_err().kind(), ErrorKind::Damaged);
 }

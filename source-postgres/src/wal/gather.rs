@@ -18,6 +18,8 @@ use super::rel::{DatabaseDir, Fork, RelFork};
 const NOTES: usize = 1 << 20;
 /// Places in the table of the latest notes; a power of two.
 const LATEST: usize = 4096;
+/// Places in the table of the latest forks; a power of two.
+const FAMILIAR: usize = 64;
 
 /// Gathers what the records of a stretch of WAL change.
 #[derive(Debug)]
@@ -122,8 +124,8 @@ struct Notes {
     /// Each fork's number in the upper half of a key.
     numbers: HashMap<RelFork, u32>,
     forks: Vec<RelFork>,
-    /// The fork that came last, and its number.
-    last: Option<(RelFork, u32)>,
+    /// Forks that came lately, by the lower bits of their relation, and their numbers.
+    familiar: Vec<Option<(RelFork, u32)>>,
     /// Number of the fork and of the block, in no order.
     keys: Vec<u64>,
     /// Keys that were added lately, by their lower bits.
@@ -135,7 +137,7 @@ impl Notes {
         Notes {
             numbers: HashMap::new(),
             forks: Vec::new(),
-            last: None,
+            familiar: vec![None; FAMILIAR],
             keys: Vec::new(),
             // No fork has this number.
             latest: vec![u64::MAX; LATEST],
@@ -143,11 +145,7 @@ impl Notes {
     }
 
     fn add(&mut self, fork: RelFork, block: u32) {
-        let number = match self.last {
-            Some((last, number)) if last == fork => number,
-            _ => self.number(fork),
-        };
-        let key = u64::from(number) << 32 | u64::from(block);
+        let key = u64::from(self.number(fork)) << 32 | u64::from(block);
         let place = (key ^ key >> 27) as usize % LATEST;
         if let Some(latest) = self.latest.get_mut(place)
             && *latest != key
@@ -158,12 +156,20 @@ impl Notes {
     }
 
     fn number(&mut self, fork: RelFork) -> u32 {
+        let place = (fork.relation as usize ^ (fork.fork as usize) << 4) % FAMILIAR;
+        if let Some(Some((familiar, number))) = self.familiar.get(place)
+            && *familiar == fork
+        {
+            return *number;
+        }
         let number = *self.numbers.entry(fork).or_insert_with(|| {
             self.forks.push(fork);
             // There are never more forks than notes.
             self.forks.len() as u32 - 1
         });
-        self.last = Some((fork, number));
+        if let Some(familiar) = self.familiar.get_mut(place) {
+            *familiar = Some((fork, number));
+        }
         number
     }
 

@@ -37,6 +37,8 @@ mod changes;
 #[cfg(test)]
 mod changes_tests;
 mod facts;
+mod fork;
+mod fork_cbor;
 mod gather;
 mod lsn;
 mod name;
@@ -54,8 +56,9 @@ mod segment;
 mod stored;
 mod version;
 
-pub use changes::{Changes, Commits, DirectoryChanges, Event, ForkChanges, Happening, TablespaceChanges};
+pub use changes::{Changes, Commits, DirectoryChanges, Event, Happening, TablespaceChanges};
 pub use facts::{Fact, WalLevel, facts};
+pub use fork::ForkChanges;
 pub use gather::Gatherer;
 pub use lsn::{lsn_text, parse_lsn};
 pub use name::{SegmentName, SegmentSize, WalFile};

@@ -34,7 +34,6 @@ enum Stop {
     Nothing,
     Length(u32),
     Previous(Lsn),
-    Manager(u8),
     Checksum,
 }
 
@@ -52,7 +51,6 @@ impl fmt::Display for Stop {
             Stop::Nothing => write!(f, "no record"),
             Stop::Length(len) => write!(f, "a record with the impossible length {len}"),
             Stop::Previous(lsn) => write!(f, "a record that follows another at {}", lsn_text(*lsn)),
-            Stop::Manager(rmgr) => write!(f, "a record of the unknown resource manager {rmgr}"),
             Stop::Checksum => write!(f, "a record whose checksum does not match"),
         }
     }
@@ -302,7 +300,6 @@ impl Records<'_> {
                 if header.overwrites() {
                     // The server crashed within the record and gave it up when it started again.
                     self.reader.open = Open::Nothing;
-                    self.reader.carry.clear();
                     return Some(0);
                 }
                 (header.continues() && header.remaining == missing).then_some(missing)
@@ -373,13 +370,7 @@ impl Records<'_> {
             Some(last) => header.prev == last,
             None => header.prev < start,
         };
-        if !follows {
-            return Err((Stop::Previous(header.prev), start));
-        }
-        if !rmgr::is_plausible(header.rmgr) {
-            return Err((Stop::Manager(header.rmgr), start));
-        }
-        Ok(())
+        if follows { Ok(()) } else { Err((Stop::Previous(header.prev), start)) }
     }
 
     /// Ends the WAL at `lsn`, unless it goes on behind the page that is being looked at.

@@ -135,7 +135,7 @@ proptest! {
         let chunks: Vec<&[u8]> = writer.bytes.chunks(chunk * 8192).collect();
         let (found, stop) = read(&chunks);
         let stop = stop.unwrap();
-        prop_assert!(stop == Some(end) || (stop.is_none() && end.0 % SEGMENT == 0), "{:?} {:?}", stop, end);
+        prop_assert!(stop == Some(end) || (stop.is_none() && end.0.is_multiple_of(SEGMENT)), "{:?} {:?}", stop, end);
         prop_assert_eq!(found.len(), records.len());
         let mut prev = Lsn(0);
         for ((found, record), start) in found.iter().zip(&records).zip(&starts) {
@@ -277,13 +277,12 @@ fn the_end_is_told_from_damage() {
         read(&[&bytes])
     };
     // Each of these is damage as long as there are pages in order behind it.
-    let cases: [(&str, usize, &[u8]); 7] = [
+    let cases: [(&str, usize, &[u8]); 6] = [
         ("checksum", offset + 24, &[1, 2, 3]),
         ("zeros", offset, &[0; 64]),
         ("previous", offset + 8, &[9]),
         ("length", offset, &[7, 0, 0, 0]),
         ("huge", offset, &[0xFF, 0xFF, 0xFF, 0xFF]),
-        ("manager", offset + 17, &[77]),
         ("page", 5 * 8192, &[0; 24]),
     ];
     for (name, at, with) in cases {
@@ -295,7 +294,7 @@ fn the_end_is_told_from_damage() {
     }
     // The same in the last page that was written is the end.
     let last = all.iter().rev().find(|read| read.end.0 <= BASE + SEGMENT).unwrap();
-    for (at, with) in [(24, &[1u8, 2, 3][..]), (0, &[0; 64]), (8, &[9]), (17, &[77])] {
+    for (at, with) in [(24, &[1u8, 2, 3][..]), (0, &[0; 64]), (8, &[9])] {
         let (found, stop) = spoil((last.start.0 - BASE) as usize + at, with);
         assert_eq!(stop.unwrap(), Some(last.start));
         assert_eq!(found.last().unwrap().end, last.start);
@@ -306,13 +305,26 @@ fn the_end_is_told_from_damage() {
 fn each_header_that_does_not_fit_ends_the_wal() {
     let good = two_segments();
     // Magic, flags, timeline, address, bytes that remain of a record.
-    for (at, with) in [(0usize, &[0x0D, 0xD1][..]), (2, &[0x10]), (2, &[0]), (4, &[0]), (9, &[0xFF]), (16, &[1, 2])] {
+    let cases: [(usize, &[u8], &str); 7] = [
+        (0, &[0x0D, 0xD1], "a page with the magic number D10D"),
+        (2, &[0x11], "a page header with the wrong flags"),
+        (2, &[0x03], "a page header with the wrong flags"),
+        (2, &[0x00], "a page that does not continue the page before"),
+        (4, &[0], "a page of the older timeline 0"),
+        (9, &[0xFF], "a page of 0/500FF00"),
+        (16, &[1, 2], "a page that does not continue the page before"),
+    ];
+    for (at, with, why) in cases {
         let mut bytes = good.bytes[..3 * 8192].to_vec();
         bytes[2 * 8192 + at..2 * 8192 + at + with.len()].copy_from_slice(with);
         let (found, stop) = read(&[&bytes]);
         let stop = stop.unwrap().unwrap_or_else(|| panic!("{at} {with:?}"));
         assert_eq!(found.last().unwrap().end, stop, "{at}");
         assert!(stop.0 < BASE + 2 * 8192);
+        let mut reader = Reader::new();
+        let mut records = reader.push(&bytes).unwrap();
+        while records.next_record().unwrap().is_some() {}
+        assert_eq!(reader.end().unwrap().why, why);
     }
     // The second segment is of another cluster, or of other sizes.
     for at in [24, 32, 36] {
@@ -345,7 +357,7 @@ fn a_reader_is_to_be_used_in_order() {
     let mut reader = Reader::new();
     assert_eq!(reader.push(&first[8192..]).unwrap_err().kind(), ErrorKind::Damaged, "not the beginning of a segment");
     let mut reader = Reader::new();
-    drop(reader.push(first).unwrap());
+    assert!(reader.push(first).unwrap().next_record().unwrap().is_some());
     assert_eq!(reader.push(second).unwrap_err().kind(), ErrorKind::Internal, "unread");
     let mut reader = Reader::new();
     assert_eq!(reader.push(&first[..first.len() - 1]).unwrap_err().kind(), ErrorKind::Damaged, "cut short");
@@ -379,4 +391,48 @@ fn a_record_that_is_laid_out_wrongly_is_damage_though_its_checksum_fits() {
         assert!(found.is_empty());
         assert_eq!(stop.unwrap_err().kind(), ErrorKind::Damaged, "{at}");
     }
+}
+
+#[test]
+fn a_record_that_follows_another_than_the_last_ends_the_wal() {
+    let version = super::version::Version::from_major(15).unwrap();
+    let mut writer = Writer::new(15, BASE, 7);
+    let first = writer.record(&plain(40));
+    let last = writer.record(&plain(40));
+    let end = writer.lsn();
+    for (prev, follows) in [(first.0, false), (last.0 + 8, false), (end.0, false), (last.0, true)] {
+        let mut writer = writer.clone();
+        writer.raw(&plain(40).bytes(version, prev));
+        let after = writer.lsn();
+        writer.fill_page();
+        let (found, stop) = read(&[&writer.bytes]);
+        assert_eq!((found.len(), stop.unwrap()), if follows { (3, Some(after)) } else { (2, Some(end)) }, "{prev}");
+    }
+}
+
+#[test]
+fn a_page_that_continues_nothing_ends_the_wal() {
+    let mut writer = Writer::new(15, BASE, 7);
+    // Fills the first page to its last byte: headers of page and record, and five bytes before the main data.
+    writer.record(&plain(8192 - 40 - 24 - 5));
+    assert_eq!(writer.bytes.len(), 8192);
+    writer.record(&plain(40));
+    writer.fill_page();
+    assert_eq!(read(&[&writer.bytes]).0.len(), 2);
+    writer.bytes[8192 + 2] |= 1;
+    writer.bytes[8192 + 16] = 64;
+    let (found, stop) = read(&[&writer.bytes]);
+    assert_eq!((found.len(), stop.unwrap()), (1, Some(Lsn(BASE + 8192))));
+}
+
+#[test]
+fn damage_in_a_record_that_ends_with_its_page_is_seen() {
+    let mut writer = Writer::new(15, BASE, 7);
+    writer.record(&plain(8192 - 40 - 24 - 5 + 8192 - 24));
+    assert_eq!(writer.bytes.len(), 2 * 8192);
+    writer.record(&plain(40));
+    writer.fill_page();
+    assert_eq!(read(&[&writer.bytes]).0.len(), 2);
+    writer.bytes[9000] ^= 1;
+    assert_eq!(read(&[&writer.bytes]).1.unwrap_err().kind(), ErrorKind::Damaged);
 }

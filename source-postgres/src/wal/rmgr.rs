@@ -41,8 +41,3 @@ const NAMES: [&str; 22] = [
 pub fn name(rmgr: u8) -> Option<&'static str> {
     NAMES.get(usize::from(rmgr)).copied()
 }
-
-/// Whether there can be records with this number: those of PostgreSQL itself and, from 15 on, those of extensions.
-pub(super) fn is_plausible(rmgr: u8) -> bool {
-    name(rmgr).is_some() || rmgr >= 128
-}

@@ -115,6 +115,7 @@ pub(super) fn seal(record: &mut [u8]) {
 }
 
 /// Lays records out on pages.
+#[derive(Clone)]
 pub(super) struct Writer {
     version: Version,
     system: u64,

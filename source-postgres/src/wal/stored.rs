@@ -1,19 +1,12 @@
 //! Changes as bytes, to be stored beside the WAL that they are of.
 //!
 //! CBOR: an array of the version of this layout and the changes as a map with integer keys, in which unknown keys are
-//! passed over. The blocks of a fork are pairs of numbers: how many blocks lie between the run before and this one, and
-//! how many this one has.
+//! passed over.
 
-use std::collections::BTreeMap;
-
-use minicbor::data::Type;
-use minicbor::encode::Write;
-use minicbor::{Decoder, Encoder};
-use setpiece_core::model::{PageRun, PageSet};
+use minicbor::Decoder;
 use setpiece_core::{Error, ErrorKind, Result};
 
-use super::changes::{Changes, ForkChanges, MAX_RUNS};
-use super::rel::RelFork;
+use super::changes::{Changes, MAX_RUNS};
 
 /// The version that is written. It grows when a reader of the one before would misunderstand what is written.
 const VERSION: u32 = 1;
@@ -75,70 +68,4 @@ impl Changes {
         let fits = changes.span.after <= changes.span.upto && changes.runs() <= MAX_RUNS;
         if whole && fits { Ok(changes) } else { Err(damaged("the numbers do not fit each other".to_owned())) }
     }
-}
-
-/// Forks and their changes: for each an array of fork, limit and runs.
-pub(super) mod forks {
-    use super::{BTreeMap, Decoder, Encoder, ForkChanges, RelFork, Type, Write, blocks, write_blocks};
-
-    pub(in super::super) fn encode<C, W: Write>(
-        forks: &BTreeMap<RelFork, ForkChanges>,
-        e: &mut Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.array(forks.len() as u64)?;
-        for (fork, changes) in forks {
-            e.array(3)?.encode(fork)?.encode(changes.from)?;
-            write_blocks(&changes.blocks, e)?;
-        }
-        Ok(())
-    }
-
-    pub(in super::super) fn decode<C>(
-        d: &mut Decoder<'_>,
-        _: &mut C,
-    ) -> Result<BTreeMap<RelFork, ForkChanges>, minicbor::decode::Error> {
-        let mut forks = BTreeMap::new();
-        let count = d.array()?.unwrap_or(0);
-        for _ in 0..count {
-            let parts = d.array()?;
-            let fork: RelFork = d.decode()?;
-            let from = if d.datatype()? == Type::Null { d.null().map(|()| None)? } else { Some(d.u32()?) };
-            let mut changes = ForkChanges::default();
-            changes.add(&blocks(d)?);
-            from.into_iter().for_each(|from| changes.add_from(from));
-            if parts != Some(3) || forks.insert(fork, changes).is_some() {
-                return Err(minicbor::decode::Error::message("a fork is there twice or has too many parts"));
-            }
-        }
-        Ok(forks)
-    }
-}
-
-fn write_blocks<W: Write>(blocks: &PageSet, e: &mut Encoder<W>) -> Result<(), minicbor::encode::Error<W::Error>> {
-    e.array(blocks.runs().len() as u64 * 2)?;
-    let mut end = 0;
-    for run in blocks.runs() {
-        e.u64(run.first.0.saturating_sub(end))?.u64(run.count)?;
-        end = run.end();
-    }
-    Ok(())
-}
-
-/// Blocks have 32 bits; runs that leave them, touch or are empty are refused.
-fn blocks(d: &mut Decoder<'_>) -> Result<PageSet, minicbor::decode::Error> {
-    let wrong = || minicbor::decode::Error::message("runs of blocks do not fit each other");
-    let numbers = d.array()?.filter(|numbers| numbers.is_multiple_of(2)).ok_or_else(wrong)?;
-    let mut blocks = PageSet::new();
-    let mut end = 0u64;
-    for at in 0..numbers / 2 {
-        let (gap, count) = (d.u32()?, d.u64()?);
-        let first = end.saturating_add(u64::from(gap));
-        end = first.checked_add(count).filter(|end| *end <= 1 << 32).ok_or_else(wrong)?;
-        if count == 0 || (gap == 0 && at > 0) {
-            return Err(wrong());
-        }
-        blocks.insert(PageRun::new(first, count));
-    }
-    Ok(blocks)
 }

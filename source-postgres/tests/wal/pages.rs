@@ -61,10 +61,8 @@ pub(crate) fn prove(layout: &FileLayout, before: &Files, after: &Files, changes:
             let told = changes.directory(directory);
             tally.catalogs += u64::from(then != Some(now));
             assert!(then == Some(now) || told.map || told.copied, "{path} differs");
-        } else if let Some(file) = layout.parse(path) {
-            if is_logged(layout, file, before, after) {
-                prove_file(path, file, then, now, layout, changes, &mut tally);
-            }
+        } else if let Some(file) = layout.parse(path).filter(|file| is_logged(layout, *file, before, after)) {
+            prove_file(path, file, then, now, layout, changes, &mut tally);
         }
     }
     for path in before.keys().filter(|path| !after.contains_key(*path)) {

@@ -102,6 +102,19 @@ impl Server {
         self.running = true;
     }
 
+    /// Starts the server so that it recovers as from an archive, and goes on as a new timeline.
+    pub(crate) fn recover(&mut self) {
+        let signal = self.data().join("recovery.signal");
+        fs::write(&signal, "").unwrap();
+        if is_root() {
+            chown(&signal, Some(NOBODY), None).unwrap();
+        }
+        self.start();
+        while self.sql("postgres", "SELECT pg_is_in_recovery()") != "f" {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
     /// Stops the server with a checkpoint.
     pub(crate) fn stop(&mut self) {
         self.end("fast");

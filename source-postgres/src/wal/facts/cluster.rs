@@ -3,10 +3,9 @@
 
 use setpiece_core::model::{Lsn, Timestamp};
 
-use super::super::bytes::Take;
+use super::super::bytes::{Take, until_nul};
 use super::super::record::Record;
-use super::database::until_nul;
-use super::{Fact, WalLevel, moment};
+use super::fact::{Fact, WalLevel, moment};
 
 pub(super) fn cluster<'r>(record: &Record<'r>, each: &mut impl FnMut(Fact<'r>)) -> Option<()> {
     let mut take = Take::new(record.main);

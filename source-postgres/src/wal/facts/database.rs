@@ -1,10 +1,10 @@
 //! Directories of databases and tablespaces, and the file that maps catalogs (PostgreSQL's dbcommands_xlog.h,
 //! tablespace.h, relmapper.h).
 
-use super::super::bytes::Take;
+use super::super::bytes::{Take, until_nul};
 use super::super::record::Record;
 use super::super::rel::DatabaseDir;
-use super::Fact;
+use super::fact::Fact;
 
 /// What is done to the directory of a database.
 enum Kind {
@@ -62,9 +62,4 @@ pub(super) fn map<'r>(record: &Record<'r>, each: &mut impl FnMut(Fact<'r>)) -> O
     let (database, tablespace) = (take.u32()?, take.u32()?);
     each(Fact::MapChanged(DatabaseDir { tablespace, database }));
     Some(())
-}
-
-/// A string without its end.
-pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
-    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }

@@ -5,7 +5,7 @@
 
 use super::super::record::Record;
 use super::super::rel::{Fork, RelFork, map_block};
-use super::Fact;
+use super::fact::Fact;
 
 /// The operation, without the bit that says the block is made anew.
 const OPERATION: u8 = 0x70;

@@ -4,7 +4,7 @@
 use super::super::bytes::Take;
 use super::super::record::{Record, relation};
 use super::super::rel::{Fork, map_block};
-use super::Fact;
+use super::fact::Fact;
 
 const CUT_MAIN: u32 = 1;
 const CUT_MAP: u32 = 2;

@@ -2,7 +2,7 @@
 
 use super::super::bytes::Take;
 use super::super::record::{Record, relation};
-use super::{Fact, moment};
+use super::fact::{Fact, moment};
 
 /// The record says more than the time.
 const HAS_INFO: u8 = 0x80;
