@@ -2,13 +2,15 @@
 //! and room made ahead of its use.
 //!
 //! Two servers that replayed the same log have the same pages but for these. The facts are those of PostgreSQL's
-//! `bufpage.h`, `htup_details.h`, `nbtree.h`, `hash.h` and `gist.h`.
+//! `bufpage.h`, `htup_details.h`, `nbtree.h`, `hash.h`, `gist.h`, `spgist_private.h` and `brin_page.h`.
 
 use crate::page::PAGE;
 
 const HEADER: usize = 24;
 /// Free line pointers, page full, all visible.
 const PAGE_HINTS: u16 = 0b111;
+/// Bytes before the values in a row without NULLs.
+const ROW_HEADER: usize = 24;
 /// A tuple's line pointer.
 const NORMAL: u32 = 1;
 const XMIN_HINTS: u16 = 0x0300;
@@ -19,8 +21,10 @@ const COMBINED: u16 = 0x0020;
 const SEQUENCE: u16 = 0x1717;
 /// What the special area of a BRIN page ends with that is a map from end to end.
 const BRIN_MAP: u16 = 0xF092;
-/// Bytes before the values in a row without NULLs.
-const ROW_HEADER: usize = 24;
+/// That a page of a GIN index is no longer in use. Its flags are a byte, the one behind it is zero.
+const GIN_DELETED: u16 = 0x04;
+/// What the special area of an SP-GiST page ends with.
+const SP_GIST_PAGE: u16 = 0xFF82;
 /// The page numbers with which a special area of 16 bytes ends; that of a B-tree ends with a number below both.
 const HASH_PAGE: u16 = 0xFF80;
 const GIST_PAGE: u16 = 0xFF81;
@@ -33,10 +37,6 @@ pub(crate) fn says_nothing(page: &[u8]) -> bool {
 /// Sets all of it to zero. A map of visibility is used from end to end.
 pub(crate) fn mask_hints(page: &mut [u8], is_map: bool) {
     if page.len() != PAGE {
-        return;
-    }
-    if says_nothing(page) {
-        page.fill(0);
         return;
     }
     let (lower, upper, special) = (u16_at(page, 12), u16_at(page, 14), u16_at(page, 16));
@@ -57,9 +57,28 @@ pub(crate) fn mask_hints(page: &mut [u8], is_map: bool) {
         0 => (HEADER..lower).step_by(4).for_each(|at| mask_tuple(page, at)),
         // The log is told of many numbers of a sequence at once, before they are given out.
         8 if u16_at(page, special) == SEQUENCE => page[(upper + ROW_HEADER).min(special)..special].fill(0),
+        // Where there was room lately.
+        8 if is_first_of_spgist(page, special) => page[HEADER + 4..lower.max(HEADER + 4)].fill(0),
+        // All but what says so, and the link to the next page.
+        8 if is_deleted_gin(page, special) => {
+            page[..special].fill(0);
+            page[special + 4..special + 6].fill(0);
+        }
         16 => mask_index(page, lower, special),
         _ => {}
     }
+    if says_nothing(page) {
+        page.fill(0);
+    }
+}
+
+fn is_first_of_spgist(page: &[u8], special: usize) -> bool {
+    u16_at(page, special + 6) == SP_GIST_PAGE && u16_at(page, special) & 1 == 1
+}
+
+fn is_deleted_gin(page: &[u8], special: usize) -> bool {
+    let flags = u16_at(page, special + 6);
+    flags & GIN_DELETED != 0 && flags <= 0xFF
 }
 
 /// A heap tuple: whether its transactions ended is written into it by whoever asked first.
