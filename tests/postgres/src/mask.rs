@@ -131,3 +131,57 @@ fn clear(page: &mut [u8], at: usize, bits: u16) {
     let kept = u16_at(page, at) & !bits;
     page[at..at + 2].copy_from_slice(&kept.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BRIN_MAP, GIN_DELETED, PAGE, SEQUENCE, SP_GIST_PAGE, mask_hints};
+
+    /// A page that is in use, with a special area of 8 bytes that begins and ends with these.
+    fn page(lower: u16, begin: u16, end: u16) -> Vec<u8> {
+        let mut page = vec![0; PAGE];
+        page[8010] = 1;
+        let special = (PAGE - 8) as u16;
+        for (at, value) in [(12, lower), (14, 8000), (16, special), (PAGE - 8, begin), (PAGE - 2, end)] {
+            page[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        page
+    }
+
+    /// Whether a changed byte is seen behind the mask.
+    fn is_seen(page: &[u8], at: usize, is_map: bool) -> bool {
+        let masked = |mut page: Vec<u8>| {
+            mask_hints(&mut page, is_map);
+            page
+        };
+        let mut changed = page.to_vec();
+        changed[at] ^= 0x11;
+        masked(page.to_vec()) != masked(changed)
+    }
+
+    #[test]
+    fn what_counts_is_seen_and_what_does_not_is_not() {
+        let index = page(100, 0, 0);
+        for (at, seen) in [(0, false), (8, false), (12, true), (20, false), (99, true), (100, false), (8000, true)] {
+            assert_eq!(is_seen(&index, at, false), seen, "byte {at}");
+        }
+        assert!(is_seen(&index, 5000, true), "a map of visibility");
+        assert!(is_seen(&page(24, 0, BRIN_MAP), 5000, false), "a map of ranges");
+        let deleted = page(100, 0, GIN_DELETED | 1);
+        assert!(!is_seen(&deleted, 50, false) && !is_seen(&deleted, PAGE - 4, false), "a deleted page");
+        assert!(is_seen(&deleted, PAGE - 8, false), "the link of a deleted page");
+        assert!(is_seen(&page(100, 0, SP_GIST_PAGE), 60, false), "a page of SP-GiST");
+        assert!(!is_seen(&page(100, 1, SP_GIST_PAGE), 60, false), "its first page");
+        assert!(is_seen(&page(100, 1, SP_GIST_PAGE), 24, false), "the name of its first page");
+        let sequence = page(28, SEQUENCE, 0);
+        assert!(!is_seen(&sequence, 8024, false) && is_seen(&sequence, 8023, false), "a sequence");
+        assert!(is_seen(&index[..300], 200, false), "a page that was cut off");
+    }
+
+    #[test]
+    fn a_page_that_was_only_made_is_like_none() {
+        let mut made = vec![0; PAGE];
+        made[12..18].copy_from_slice(&[24, 0, 0, 32, 0, 32]);
+        mask_hints(&mut made, true);
+        assert_eq!(made, vec![0; PAGE]);
+    }
+}
