@@ -16,6 +16,9 @@ use crate::page::{Page, pages};
 pub struct MayDiffer {
     /// The maps of free space: the log does not keep them.
     pub free_space: bool,
+    /// The maps of visibility: they are made before there is a word in them, and the log of a database that was copied
+    /// page by page loses what they say, which is allowed as they may say too little.
+    pub visibility: bool,
     /// What is written into a page without a word in the log: whether transactions ended, which entries are dead, how far
     /// a sequence is, what unused room holds, and how much of it there is; the LSN and the checksum, which such changes
     /// may move.
@@ -83,12 +86,12 @@ pub fn compare(left: &Path, right: &Path, may_differ: MayDiffer) -> Vec<Differen
     let mut differences = Vec::new();
     for (name, found) in &left {
         match right.get(name) {
-            None => differences.extend(only(found, What::OnlyLeft, may_differ)),
+            None => differences.push(only(found, What::OnlyLeft)),
             Some(other) => differences.extend(compare_files(found, other, may_differ)),
         }
     }
     let missing = right.iter().filter(|(name, _)| !left.contains_key(*name));
-    differences.extend(missing.filter_map(|(_, found)| only(found, What::OnlyRight, may_differ)));
+    differences.extend(missing.map(|(_, found)| only(found, What::OnlyRight)));
     differences.sort_by(|a, b| (&a.file, a.block).cmp(&(&b.file, b.block)));
     differences
 }
@@ -115,6 +118,7 @@ fn by_name(data: &Path, may_differ: MayDiffer) -> BTreeMap<String, Found> {
         Kind::Passing => false,
         Kind::Plain => true,
         Kind::Relation(_, Fork::FreeSpace) if may_differ.free_space => false,
+        Kind::Relation(_, Fork::Visibility) if may_differ.visibility => false,
         Kind::Relation(..) => true,
     };
     let files = relation_files(data).into_iter().filter(is_of_interest);
@@ -125,11 +129,8 @@ fn name_of(file: &Found) -> String {
     file.relative.clone()
 }
 
-/// A file without a counterpart. A map of visibility is made before there is a word in it.
-fn only(file: &Found, what: What, may_differ: MayDiffer) -> Option<Difference> {
-    let empty = || pages(&file.path).iter().all(|page| says_nothing(&page.bytes));
-    let is_nothing = may_differ.hints && is_map(file) && empty();
-    (!is_nothing).then(|| Difference { file: file.relative.clone(), block: None, what })
+fn only(file: &Found, what: What) -> Difference {
+    Difference { file: file.relative.clone(), block: None, what }
 }
 
 fn compare_files(left: &Found, right: &Found, may_differ: MayDiffer) -> Vec<Difference> {

@@ -58,7 +58,7 @@ fn a_life_with_a_standby(version: Version, seed: u64) {
     assert_eq!(standby.dump_logged(), primary.dump_logged());
     primary.stop(StopMode::Fast);
     standby.stop(StopMode::Fast);
-    let allowed = MayDiffer { free_space: true, hints: true, unlogged: true };
+    let allowed = MayDiffer { free_space: true, visibility: true, hints: true, unlogged: true };
     assert_same_pages(primary.data_dir(), standby.data_dir(), allowed);
     assert!(!compare(primary.data_dir(), standby.data_dir(), MayDiffer { hints: false, ..allowed }).is_empty());
 
