@@ -232,9 +232,9 @@ impl Setpiece {
     /// Reads one unit of redo back by its name.
     ///
     /// # Errors
-    /// As [`fetch`](crate::backup::archive::fetch).
+    /// As [`fetch`](crate::restore::fetch()).
     pub fn log_fetch(&self, source: SourceId, name: &str) -> Result<Vec<u8>> {
-        crate::backup::archive::fetch(&self.repository, source, name, self.around())
+        crate::restore::fetch(&self.repository, source, name, self.around())
     }
 
     /// Says what a restore would read and write.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use common::tiny::{PAGE, Tiny};
 use common::{init, key, take};
-use setpiece_core::format::{Compression, KeyFileCopy};
+use setpiece_core::format::Compression;
 use setpiece_core::media::{Medium, PluginMedium, PluginParams};
-use setpiece_core::model::{Level, RelPath, SetSummary};
+use setpiece_core::model::{CarriedFile, Level, RelPath, SetSummary};
 use setpiece_core::transform::{Identity, KeyFile, Recipient, SlotRequest};
 use setpiece_media_disk::PLUGIN;
 use setpiece_sbt_abi::host::Plugin;
@@ -71,7 +71,7 @@ fn chain(dir: &Path, encrypted: bool, mut seen: impl FnMut(&Tiny, &SetSummary)) 
             options.compression = compression;
             options.channels = 2;
             let path = RelPath::new("keys/one").unwrap();
-            options.key_files = vec![KeyFileCopy { path, bytes: b"engine's key".to_vec() }];
+            options.key_files = vec![CarriedFile { path, bytes: b"engine's key".to_vec() }];
         });
         seen(&tiny, &report.unwrap().summary);
     }
@@ -172,7 +172,7 @@ fn a_private_key_reads_what_was_written_before_and_after_rotation_and_without_a_
     let writer = common::open(disk(&place), false).unwrap();
     tiny.write(1, 1, 77);
     let path = RelPath::new("keys/one").unwrap();
-    let key_files = vec![KeyFileCopy { path, bytes: b"engine's key".to_vec() }];
+    let key_files = vec![CarriedFile { path, bytes: b"engine's key".to_vec() }];
     take(&writer, &tiny, Level::Full, |options| options.key_files = key_files).unwrap();
     reads(&place, "latest", &dir.path().join("blind"), Some(&identity_file), &tiny);
 }

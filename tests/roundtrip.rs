@@ -9,9 +9,9 @@ use common::tiny::{Tiny, TinyRecovery};
 use common::{init, open, quiet, take, with_segments};
 use setpiece_core::ErrorKind;
 use setpiece_core::catalog::Catalog;
-use setpiece_core::format::{Compression, KeyFileCopy};
+use setpiece_core::format::Compression;
 use setpiece_core::media::memory::MemoryMedium;
-use setpiece_core::model::{FileEntry, Level, RelPath};
+use setpiece_core::model::{CarriedFile, FileEntry, Level, RelPath};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestoreRequest, plan, restore};
 use setpiece_core::retain::remove;
@@ -199,7 +199,7 @@ fn parameters_and_key_files_travel_with_the_set() {
     let repository = init(Arc::new(MemoryMedium::new()), true).unwrap();
     let tiny = Tiny::new(8);
     let copy =
-        KeyFileCopy { path: RelPath::new("keys/service.prikey").unwrap(), bytes: b"secret of the engine".to_vec() };
+        CarriedFile { path: RelPath::new("keys/service.prikey").unwrap(), bytes: b"secret of the engine".to_vec() };
     let report = take(&repository, &tiny, Level::Full, |options| options.key_files = vec![copy]).unwrap();
     let meta = repository.open_set(report.summary.id).unwrap().meta;
     assert!(meta.parameters.iter().any(|parameter| parameter.name == "page_size" && parameter.value == "512"));

@@ -133,7 +133,8 @@ fn kinds_of_url_that_are_not_here_are_refused_by_name() {
     let message = refused["error"]["message"].as_str().unwrap();
     assert!(message.contains("s3") && message.contains("not in this build") && message.contains("disk:"), "{message}");
     assert!(!message.contains("hunter2"), "{message}");
-    place.fails(&["show", "--positions", "--source", "postgres:///db"], 1, 8);
+    let refused = place.fails(&["show", "--positions", "--source", "oracle://host/db"], 1, 8);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("oracle"), "{refused}");
 }
 
 #[test]
@@ -154,13 +155,10 @@ fn a_repository_is_where_it_is_said_to_be() {
 #[test]
 fn options_that_nothing_can_do_yet_are_refused_before_anything_is_opened() {
     let place = Place::new();
-    for option in [&["--delta"][..], &["--open"], &["--until-name", "x"], &["--until-xid", "7"]] {
-        let args = [&["restore", "--repo", "disk:nowhere", "--to", "x"], option].concat();
-        let refused = place.fails(&args, 2, 1);
-        assert_eq!(refused["error"]["object"], option[0]);
-    }
+    let refused = place.fails(&["restore", "--repo", "disk:nowhere", "--to", "x", "--delta"], 2, 1);
+    assert_eq!(refused["error"]["object"], "--delta");
     let help = place.text_of(&["restore", "--help"]);
-    assert_eq!(help.matches("Not for any engine yet").count(), 4, "{help}");
+    assert_eq!(help.matches("Not for any engine yet").count(), 1, "{help}");
     place.ok(&["init", "--no-encryption", "--repo", "disk:r"]);
     place.database(1);
     place.fails(&["backup", "--repo", "disk:r", "--source", "sqlite:app.db", "--scope", "table:t"], 2, 1);

@@ -14,8 +14,8 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::log::FileChanges;
 use crate::model::{
-    BranchHistory, BranchId, Consistency, FileEntry, FileId, Level, LogUnit, Lsn, NodeId, NodeRange, RecoveryTarget,
-    Scope, Seq, SourceId, StateMark, Tablespace, Timestamp, Until,
+    BranchHistory, BranchId, CarriedFile, Consistency, FileEntry, FileId, Level, LogUnit, Lsn, NodeId, NodeRange,
+    RecoveryTarget, Scope, Seq, SourceId, StateMark, Tablespace, Timestamp, Until,
 };
 
 /// Who a source is. Two descriptions with the same `id` are the same database, on whatever branch.
@@ -196,9 +196,6 @@ pub struct EndInfo {
     /// and restored behind everything else.
     pub carried: Vec<CarriedFile>,
 }
-
-/// A small file that goes with a set, whole.
-pub use crate::format::KeyFileCopy as CarriedFile;
 
 impl EndInfo {
     /// The consistency of the set that ends like this.

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use setpiece_core::model::{
-    BranchHistory, FileEntry, FileId, LogUnit, Lsn, NodeRange, PageSet, RelPath, StateMark, Tablespace,
+    BranchHistory, CarriedFile, FileEntry, FileId, LogUnit, Lsn, NodeRange, PageSet, RelPath, StateMark, Tablespace,
 };
-use setpiece_core::source::{BackupRun, CarriedFile, ChangeMap, EndInfo, NodePosition, PageState};
+use setpiece_core::source::{BackupRun, ChangeMap, EndInfo, NodePosition, PageState};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::control::Control;

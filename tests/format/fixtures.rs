@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::tiny::Tiny;
 use common::{init, take};
 use setpiece_core::format::limits::MAX_LOG_DATA;
-use setpiece_core::format::{CipherId, Compression, KeyFileCopy, PieceKind, SECTION, SetMeta};
+use setpiece_core::format::{CipherId, Compression, PieceKind, SECTION, SetMeta};
 use setpiece_core::media::layout::{SetObject, object};
 use setpiece_core::media::repository::Repository;
 use setpiece_core::media::{PluginMedium, PluginParams};
@@ -41,7 +41,7 @@ fn make(dir: &Path, encrypted: bool) {
         options.name = Some("full".into());
         options.channels = 2;
         let path = RelPath::new("keys/one").unwrap();
-        options.key_files = vec![KeyFileCopy { path, bytes: b"engine's key".to_vec() }];
+        options.key_files = vec![CarriedFile { path, bytes: b"engine's key".to_vec() }];
     })
     .unwrap();
     tiny.write(1, 1, 60);

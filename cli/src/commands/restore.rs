@@ -37,10 +37,10 @@ pub(crate) struct Options {
     /// Recover up to this moment: RFC 3339; without an offset the time zone of this machine counts.
     #[arg(long, value_name = "TIME", group = "until")]
     until_time: Option<Moment>,
-    /// Recover up to a named point. Not for any engine yet.
+    /// Recover up to a named point.
     #[arg(long, value_name = "NAME", group = "until")]
     until_name: Option<String>,
-    /// Recover up to a transaction by its number. Not for any engine yet.
+    /// Recover up to a transaction by its number.
     #[arg(long, value_name = "XID", group = "until")]
     until_xid: Option<u64>,
     /// Stop just before the target instead of just behind it.

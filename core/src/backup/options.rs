@@ -4,8 +4,8 @@ use super::channel::{BadPage, OnBadPage};
 use super::packer::MIN_PIECE_SIZE;
 use crate::catalog::{Catalog, LATEST, check_channels};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Compression, KeyFileCopy};
-use crate::model::{Level, Scope, SetId, SetSummary};
+use crate::format::Compression;
+use crate::model::{CarriedFile, Level, Scope, SetId, SetSummary};
 
 /// How a backup is to be taken.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct BackupOptions {
     /// What to do about damaged pages.
     pub on_bad_page: OnBadPage,
     /// Files to carry in the metadata, such as the engine's own key files.
-    pub key_files: Vec<KeyFileCopy>,
+    pub key_files: Vec<CarriedFile>,
 }
 
 impl Default for BackupOptions {

@@ -8,6 +8,7 @@ pub mod around;
 pub mod cache;
 pub mod fresh;
 pub mod index;
+pub mod named;
 pub mod pieces;
 
 pub use around::{MAX_CHANNELS, Surroundings, check_channels};

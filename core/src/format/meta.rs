@@ -13,7 +13,7 @@ use super::piece::PieceInfo;
 use super::wire::{array, check_header, check_zero, put, put_crc, put_prefix, u16_at, u32_at, u64_at};
 use super::words::{CipherId, Compression};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{FileEntry, FileId, LogUnit, PageNo, RelPath, SetId, SetSummary, Tablespace, Uuid};
+use crate::model::{CarriedFile, FileEntry, FileId, LogUnit, PageNo, SetId, SetSummary, Tablespace, Uuid};
 
 /// Bytes in the header of a metadata object.
 pub const HEADER_LEN: usize = 160;
@@ -45,24 +45,6 @@ pub struct Parameter {
     /// Its value.
     #[n(1)]
     pub value: String,
-}
-
-/// A key file of the source, such as that of a tablespace which the engine encrypts itself.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
-pub struct KeyFileCopy {
-    /// Where it belongs, below the source's directory.
-    #[n(0)]
-    pub path: RelPath,
-    /// Its content.
-    #[n(1)]
-    #[cbor(with = "minicbor::bytes")]
-    pub bytes: Vec<u8>,
-}
-
-impl std::fmt::Debug for KeyFileCopy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "KeyFileCopy({}, {} bytes)", self.path, self.bytes.len())
-    }
 }
 
 /// Everything that is needed to understand and restore a set.
@@ -98,7 +80,7 @@ pub struct SetMeta {
     /// Key files of the source.
     #[n(7)]
     #[cbor(decode_with = "cbor::list::<MAX_LIST, _, _>")]
-    pub key_files: Vec<KeyFileCopy>,
+    pub key_files: Vec<CarriedFile>,
     /// What the source wants to see again at its next backup.
     #[n(8)]
     #[cbor(with = "minicbor::bytes")]

@@ -24,7 +24,7 @@ pub use index::{EntryContent, IndexEntry, PieceRoot, SectionKey, SegmentRef};
 pub use keys::{Argon2Cost, Epoch, KeyWrap, RepoDescriptor, SetKeys, Slot, SlotKind, WrapKind};
 pub use limits::SECTION;
 pub use log::{LogPart, LogTable, bounded_unit};
-pub use meta::{BadPage, KeyFileCopy, MetaHeader, Parameter, SetMeta};
+pub use meta::{BadPage, MetaHeader, Parameter, SetMeta};
 pub use pages::{PagesTable, RunKind, StoredRun};
 pub use piece::{PieceHeader, PieceInfo, Trailer};
 pub use scan::{PieceScanner, Scanned};

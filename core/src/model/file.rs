@@ -171,6 +171,25 @@ impl FileEntry {
     }
 }
 
+/// A small file of the source that a set's metadata carries, such as the key of a tablespace which the engine encrypts
+/// itself, or what the engine says at the end of a backup.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CarriedFile {
+    /// Where it belongs, below the source's directory.
+    #[n(0)]
+    pub path: RelPath,
+    /// Its content.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for CarriedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CarriedFile({}, {} bytes)", self.path, self.bytes.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

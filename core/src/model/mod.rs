@@ -22,7 +22,7 @@ pub mod time;
 pub mod window;
 
 pub use branch::{BranchHistory, BranchPoint};
-pub use file::{FileEntry, FileKind, RelPath, Tablespace, TablespaceKind, Tracking};
+pub use file::{CarriedFile, FileEntry, FileKind, RelPath, Tablespace, TablespaceKind, Tracking};
 pub use id::{BranchId, FileId, NodeId, PageNo, PieceNo, RepoId, SetId, SourceId, TablespaceId, Uuid};
 pub use log::{LogGap, LogUnit};
 pub use lsn::{Lsn, LsnSpan, Seq};

@@ -6,6 +6,7 @@
 
 mod batch;
 pub mod feed;
+mod fetch;
 mod gather;
 pub mod plan;
 mod read;
@@ -21,6 +22,7 @@ use crate::media::repository::Repository;
 use crate::model::{BranchId, Consistency, Lsn, RecoveryTarget, SetSummary, Until};
 use crate::source::{RecoverRequest, Recovered, Recovery};
 
+pub use fetch::fetch;
 pub use plan::{RestorePlan, Share, Totals, plan};
 pub use request::RestoreRequest;
 pub use target::check_target;

@@ -10,12 +10,12 @@ use crate::catalog::index::{ChainIndex, SectionMap, sections};
 use crate::catalog::{Catalog, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::format::{KeyFileCopy, PieceKind, SetMeta};
+use crate::format::{PieceKind, SetMeta};
 use crate::media::repository::Repository;
 use crate::model::start::{StartRequest, choose_start};
 use crate::model::{
-    BranchHistory, BranchId, Consistency, FileEntry, LogUnit, Lsn, RecoveryTarget, Scope, SetId, SetSummary, SourceId,
-    Tablespace, TablespaceKind,
+    BranchHistory, BranchId, CarriedFile, Consistency, FileEntry, LogUnit, Lsn, RecoveryTarget, Scope, SetId,
+    SetSummary, SourceId, Tablespace, TablespaceKind,
 };
 
 /// What a restore reads and writes.
@@ -74,7 +74,7 @@ pub struct RestorePlan {
     /// The tablespace that is restored alone.
     pub tablespace: Option<String>,
     /// Key files of the source that the set carries, restored with it.
-    pub key_files: Vec<KeyFileCopy>,
+    pub key_files: Vec<CarriedFile>,
     /// The redo to apply: the unit and the set that holds it, in order.
     pub log: Vec<(SetId, LogUnit)>,
     /// How far the redo on record reaches.

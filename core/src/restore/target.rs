@@ -9,8 +9,7 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use crate::catalog::fresh::uuid;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::KeyFileCopy;
-use crate::model::{FileEntry, Tablespace};
+use crate::model::{CarriedFile, FileEntry, Tablespace};
 
 /// The directory that is being filled.
 pub(super) struct Workplace {
@@ -75,7 +74,7 @@ impl Workplace {
     }
 
     /// Writes a key file that the set carried, for its owner only.
-    pub(super) fn key_file(&self, copy: &KeyFileCopy) -> Result<()> {
+    pub(super) fn key_file(&self, copy: &CarriedFile) -> Result<()> {
         let path = copy.path.below(&self.path);
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed(directory))?;
