@@ -1,6 +1,13 @@
 //! Random lives of clusters, backed up again and again while they go on: a chain that ends with the stopped server has
 //! every page as the server has it, and the chain before it opens with what was there.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod common;
 
@@ -35,10 +42,10 @@ fn history(version: Version, seed: u64) {
     store.online(&cluster, Level::Full);
     for round in 0..5 {
         life.run(&cluster, 20 + seed % 7);
-        if (seed + round) % 4 == 0 {
+        if (seed + round).is_multiple_of(4) {
             cluster.crash_and_recover();
         }
-        let level = if (seed + round) % 3 == 0 { Level::Cumulative } else { Level::Differential };
+        let level = if (seed + round).is_multiple_of(3) { Level::Cumulative } else { Level::Differential };
         store.online(&cluster, level);
     }
     life.run(&cluster, 15);
