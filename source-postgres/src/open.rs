@@ -16,6 +16,8 @@ use crate::dialect::Dialect;
 const LOOK: Duration = Duration::from_millis(100);
 /// Where the server's messages go until it takes its own way.
 const LOG: &str = "setpiece-start.log";
+/// Where Debian and its descendants keep configurations: by version, then by name.
+const KEPT_APART: &str = "/etc/postgresql";
 /// Bytes of its messages that an error shows.
 const SHOWN: usize = 2000;
 
@@ -25,6 +27,10 @@ pub(crate) fn open(directory: &Path, dialect: Dialect, how: &OpenRequest<'_>) ->
     let log = directory.join(LOG);
     let program = find_program(directory, dialect, how.programs)?;
     let mut command = Command::new(&program);
+    if let Some(config) = configuration(directory, Path::new(KEPT_APART))? {
+        // The programs of the server take this apart as a shell would.
+        command.arg("-o").arg(format!("-c config_file='{}'", config.display().to_string().replace('\'', "'\\''")));
+    }
     command.arg("-D").arg(directory).arg("-l").arg(&log).arg("-w").arg("-t").arg(how.wait.as_secs().max(1).to_string());
     let command = command.arg("start").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let done = command.output().map_err(|error| Error::io(program.display().to_string(), error))?;
@@ -65,6 +71,33 @@ fn failed(directory: &Path, text: &str, log: &Path) -> Error {
         .remedy(format!("the database is restored; look at what its server said: {}", said[from..].trim()))
 }
 
+/// The configuration of a cluster whose directory has none: the one of which the distribution says that it belongs to this
+/// directory; `None` when it lies in the directory.
+fn configuration(directory: &Path, apart: &Path) -> Result<Option<PathBuf>> {
+    const NAME: &str = "postgresql.conf";
+    if directory.join(NAME).exists() || directory.join("kingbase.conf").exists() {
+        return Ok(None);
+    }
+    let below = |place: &Path| fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found =
+        below(apart).flat_map(|version| below(&version).map(|cluster| cluster.join(NAME)).collect::<Vec<_>>());
+    found.find(|config| belongs(config, directory)).map(Some).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "the cluster's configuration is not in its directory, and so not in the backup")
+            .on(directory.display().to_string())
+            .remedy("the database is restored: start the server with its configuration, as by pg_ctlcluster VERSION NAME start")
+    })
+}
+
+/// Whether a configuration names a data directory as its own.
+fn belongs(config: &Path, directory: &Path) -> bool {
+    let text = fs::read_to_string(config).unwrap_or_default();
+    let named = text.lines().rev().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == "data_directory").then(|| value.trim().split('\'').nth(1).unwrap_or_default().to_owned())
+    });
+    named.is_some_and(|named| !named.is_empty() && Path::new(&named) == directory)
+}
+
 /// The program that starts servers: where the caller says, or where distributions put it.
 fn find_program(directory: &Path, dialect: Dialect, programs: &[PathBuf]) -> Result<PathBuf> {
     let name = dialect.name("ctl");
@@ -77,4 +110,27 @@ fn find_program(directory: &Path, dialect: Dialect, programs: &[PathBuf]) -> Res
             .on(directory.display().to_string())
             .remedy("say where the server's programs are (--programs DIR), or start the server yourself: the database is restored")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_kept_apart_is_found_by_the_directory_it_names() {
+        let place = tempfile::tempdir().unwrap();
+        let apart = place.path().join("etc");
+        for (name, of) in [("one", "/srv/one"), ("main", "/srv/main")] {
+            let dir = apart.join("15").join(name);
+            fs::create_dir_all(&dir).unwrap();
+            let text = format!("port = 5432\ndata_directory = '{of}'\t# use data in another directory\n");
+            fs::write(dir.join("postgresql.conf"), text).unwrap();
+        }
+        let found = configuration(Path::new("/srv/main"), &apart).unwrap();
+        assert_eq!(found, Some(apart.join("15/main/postgresql.conf")));
+        let none = configuration(Path::new("/srv/other"), &apart).unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::NotFound);
+        fs::write(place.path().join("postgresql.conf"), "").unwrap();
+        assert_eq!(configuration(place.path(), &apart).unwrap(), None);
+    }
 }
