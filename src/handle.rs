@@ -294,6 +294,14 @@ impl Setpiece {
         crate::verify::check(&self.repository, &self.recoveries, sets, depth, channels, self.around())
     }
 
+    /// What [`Setpiece::remove`] would remove, in that order.
+    ///
+    /// # Errors
+    /// As [`plan_removal`](crate::retain::plan_removal).
+    pub fn plan_removal(&self, set: &str, cascade: bool) -> Result<Vec<Removed>> {
+        crate::retain::plan_removal(&self.repository, set, cascade, self.around())
+    }
+
     /// Removes a set, and with `cascade` those that are built on it.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use serde_json::Value;
 use setpiece::events::Observer;
 use setpiece::pipeline::Cancel;
 use setpiece::{Error, ErrorKind, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::watch::Watcher;
@@ -90,6 +90,8 @@ impl Console {
     /// The first interrupt asks to stop, which leaves nothing half done; the second ends the process, which is safe too.
     pub(crate) fn obey_signals(&self) -> Result<()> {
         let failed = |error| Error::io("the handler of signals", error);
+        // A file that grows beyond what the process may write is a failure like any other, and not its end.
+        signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
         let cancel = self.cancel.clone();
         let obey = move || {

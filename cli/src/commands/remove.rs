@@ -3,7 +3,6 @@
 use clap::Args;
 use serde::Serialize;
 use setpiece::Result;
-use setpiece::retain::plan_removal;
 
 use crate::console::{Answer, Console};
 use crate::documents::RemovedDocument;
@@ -38,7 +37,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
     let catalog = setpiece.catalog()?;
     let (set, cascade, dry_run) = (&options.set, options.cascade, options.dry_run);
-    let removed = if dry_run { plan_removal(&catalog, set, cascade)? } else { setpiece.remove(set, cascade)? };
+    let removed = if dry_run { setpiece.plan_removal(set, cascade)? } else { setpiece.remove(set, cascade)? };
     let changes = reach::changes(&catalog, &removed.iter().map(|gone| gone.set).collect());
     let removed: Vec<RemovedDocument> = removed.iter().map(Into::into).collect();
     let verb = if dry_run { "would remove" } else { "removed" };

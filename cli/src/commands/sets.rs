@@ -2,9 +2,9 @@
 
 use clap::Args;
 use serde::Serialize;
-use setpiece::Result;
 use setpiece::catalog::{Catalog, SetRecord};
 use setpiece::model::{RepoId, Scope, SetSummary, SourceId};
+use setpiece::{ErrorKind, Result};
 
 use crate::console::{Answer, Console};
 use crate::documents::{ErrorDocument, Id, RecordDocument, RemovedDocument, Text, WindowDocument, state};
@@ -93,7 +93,8 @@ fn in_words(catalog: &Catalog, all: bool) -> String {
         text += &source_in_words(catalog, *source, &known_as);
     }
     for (set, error) in catalog.damaged() {
-        text += &format!("\ndamaged: set {set}: {error}\n");
+        let state = if error.kind() == ErrorKind::Key { "sealed" } else { "damaged" };
+        text += &format!("\n{state}: set {set}: {error}\n");
     }
     if !catalog.orphans().is_empty() {
         let bytes = catalog.orphans().iter().map(|(_, objects)| objects.bytes()).sum();

@@ -65,6 +65,19 @@ impl Catalog {
     /// # Errors
     /// When the medium fails, or the secrets cannot open any metadata.
     pub fn load(repository: &Repository, cache: Option<&Cache>) -> Result<Self> {
+        Catalog::read(repository, cache, false)
+    }
+
+    /// As [`Catalog::load`], for those who remove: of sets that hold pages the metadata is read from the medium, for a
+    /// copy of it proves nothing about what is there.
+    ///
+    /// # Errors
+    /// As [`Catalog::load`].
+    pub fn load_proven(repository: &Repository, cache: Option<&Cache>) -> Result<Self> {
+        Catalog::read(repository, cache, true)
+    }
+
+    fn read(repository: &Repository, cache: Option<&Cache>, proven: bool) -> Result<Self> {
         let mut catalog = Catalog::default();
         let found = repository.sets()?;
         for (set, objects) in found {
@@ -72,7 +85,13 @@ impl Catalog {
                 catalog.orphans.push((set, objects));
                 continue;
             }
-            match read_record(repository, cache, set, &objects) {
+            let read = match read_record(repository, cache, set, &objects) {
+                Ok(record) if proven && cache.is_some() && record.summary.holds_pages() => {
+                    read_record(repository, None, set, &objects)
+                }
+                read => read,
+            };
+            match read {
                 Ok(record) => drop(catalog.records.insert(set, record)),
                 Err(error) if stands_for_itself(&error) => catalog.damaged.push((set, error)),
                 // A set that was removed since the list was made.
@@ -208,7 +227,7 @@ impl Catalog {
     fn damaged_or_missing(&self, word: &str) -> Error {
         let fits = |set: &&(SetId, Error)| word.len() >= 8 && set.0.to_string().starts_with(word);
         match self.damaged.iter().find(fits) {
-            Some((set, error)) => Error::damaged(format!("set {set}"), error.to_string()),
+            Some((set, error)) => Error::new(error.kind(), error.to_string()).on(format!("set {set}")),
             None => no_such_set(word),
         }
     }

@@ -1,9 +1,14 @@
 //! Copying sets to another repository, byte for byte and without opening their pieces.
 //!
 //! Pieces stay sealed as they are. What the target adds are the set's keys wrapped for the target, so that whoever can
-//! open the target can open the copy. Each piece is read back from the source only; its length and the medium's own
-//! publishing rule make it whole or absent. The metadata comes last, as in a backup. What a failed copy has written of
-//! the set it was at is removed; what a crash left is used by the next copy.
+//! open the target can open the copy. The checksums of each piece are checked on its way. The metadata comes last, as in
+//! a backup. What a failed copy has written of the set it was at is removed; what a crash left is used by the next copy.
+//!
+//! A set that the target has is left alone when it is whole there: the same metadata, and every piece with its length. Of
+//! sets that are named every piece in the target is read as well. What is not whole is replaced, the metadata first
+//! taken away, so that it is never there for something half done.
+
+mod proof;
 
 use std::collections::BTreeSet;
 
@@ -35,12 +40,14 @@ pub struct CopyReport {
 }
 
 /// Copies sets and the bases they need; every set when `words` is empty. What the target has already is skipped, so a
-/// copy that broke off is taken up by running it again. Two places that hold the same repository, because one was
+/// copy that broke off is taken up by running it again. A set that is damaged in the target is replaced: where its
+/// metadata or the lengths of its pieces show it, and for sets that are named wherever a checksum shows it. Two places that hold the same repository, because one was
 /// copied by other means, are two repositories: what one has and the other has not is copied.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when both are the same place;
 /// [`ErrorKind::Key`] when one repository is encrypted and the other is not, or the secrets do not open both;
+/// [`ErrorKind::Damaged`] for a piece that is not what was written: nothing of its set is copied;
 /// whatever a medium fails with.
 pub fn copy(from: &Repository, to: &Repository, words: &[String], around: Surroundings<'_>) -> Result<CopyReport> {
     check_keys(from, to)?;
@@ -53,8 +60,17 @@ pub fn copy(from: &Repository, to: &Repository, words: &[String], around: Surrou
     around.observer.event(&Event::Started { operation: "copy", total_bytes: total });
     for set in wanted {
         if there.get(&set).is_some_and(|objects| objects.meta.is_some()) {
-            report.present.push(set);
-            continue;
+            let state = state_there(from, to, set, !words.is_empty(), around)?;
+            if state.whole {
+                report.present.push(set);
+                continue;
+            }
+            catalog.whole(set)?;
+            from.open_set(set)?;
+            let text = format!("set {set} is damaged in {} and is replaced", to.medium().label());
+            around.observer.event(&Event::Warning { text });
+            to.medium().remove(&layout::object(set, SetObject::Meta)?)?;
+            remove_others(to, set, &state.good)?;
         }
         catalog.whole(set)?;
         let mut written = Written::default();
@@ -63,6 +79,46 @@ pub fn copy(from: &Repository, to: &Repository, words: &[String], around: Surrou
         report.copied.push(set);
     }
     Ok(report)
+}
+
+/// What the target has of a set.
+struct There {
+    /// All that it should have.
+    whole: bool,
+    /// The pieces that need not be copied.
+    good: Vec<ObjectName>,
+}
+
+/// Looks at a set in the target; at every byte of it when `closely`.
+fn state_there(
+    from: &Repository,
+    to: &Repository,
+    set: SetId,
+    closely: bool,
+    around: Surroundings<'_>,
+) -> Result<There> {
+    let (here, there) = (from.set_objects(set)?, to.set_objects(set)?);
+    let mut state = There { whole: to.meta_bytes(set).ok() == Some(from.meta_bytes(set)?), good: Vec::new() };
+    for (object, info) in here.objects.iter().filter(|(object, _)| matches!(object, SetObject::Piece(_))) {
+        around.cancel.check()?;
+        let found = there.objects.iter().any(|(other, found)| other == object && found.len == info.len);
+        let medium = &**to.medium();
+        if found && (!closely || proof::prove(medium, &info.name, PORTION).is_ok()) {
+            state.good.push(info.name.clone());
+        } else {
+            state.whole = false;
+        }
+    }
+    Ok(state)
+}
+
+/// Removes the pieces of a set that are not good.
+fn remove_others(to: &Repository, set: SetId, good: &[ObjectName]) -> Result<()> {
+    let pieces = to.set_objects(set)?.objects.into_iter().filter(|(object, _)| matches!(object, SetObject::Piece(_)));
+    for (_, info) in pieces.filter(|(_, info)| !good.contains(&info.name)) {
+        to.medium().remove(&info.name)?;
+    }
+    Ok(())
 }
 
 fn check_keys(from: &Repository, to: &Repository) -> Result<()> {
@@ -139,7 +195,7 @@ fn copy_set(
         let done = have.objects.iter().any(|(there, found)| there == object && found.len == info.len);
         if matches!(object, SetObject::Piece(_)) && !done {
             written.0.push(info.name.clone());
-            bytes += copy_object(&**from.medium(), &**to.medium(), info, around)?;
+            bytes += copy_piece(&**from.medium(), &**to.medium(), info, around)?;
         }
     }
     if let Some(keys) = keys_for(from, to, set, objects.keys())? {
@@ -171,17 +227,19 @@ fn keys_for(from: &Repository, to: &Repository, set: SetId, newest: Option<u32>)
     to.vault().wrap_set(set, &key, old.generation.saturating_add(1)).map(Some)
 }
 
-fn copy_object(from: &dyn Medium, to: &dyn Medium, info: &ObjectInfo, around: Surroundings<'_>) -> Result<u64> {
+fn copy_piece(from: &dyn Medium, to: &dyn Medium, info: &ObjectInfo, around: Surroundings<'_>) -> Result<u64> {
     let mut reader = from.open(&info.name, 0)?;
     let mut writer = to.create(&info.name)?;
     let mut buffer = vec![0; PORTION];
-    let mut moved = 0;
+    let (mut moved, mut proof) = (0, proof::Proof::default());
     loop {
         around.cancel.check()?;
         let got = reader.read(&mut buffer)?;
         if got == 0 {
             break;
         }
+        let damaged = |error: Error| error.on(info.name.to_string()).remedy("copy the other sets by their names");
+        proof.push(&buffer[..got]).map_err(damaged)?;
         writer.write(&buffer[..got])?;
         moved += got as u64;
         around.observer.event(&Event::Progress { bytes: got as u64 });
@@ -189,6 +247,7 @@ fn copy_object(from: &dyn Medium, to: &dyn Medium, info: &ObjectInfo, around: Su
     if moved != info.len {
         return Err(Error::damaged(info.name.to_string(), format!("gave {moved} bytes of {}", info.len)));
     }
+    proof.finish().map_err(|error| error.on(info.name.to_string()))?;
     writer.finish()?;
     Ok(moved)
 }

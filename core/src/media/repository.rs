@@ -100,6 +100,19 @@ impl Repository {
         Ok(descriptor)
     }
 
+    /// Whether the secrets at hand open what is in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] when they do not: it is encrypted, and was opened to be written to.
+    pub fn must_be_readable(&self) -> Result<()> {
+        if self.vault.can_read() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Key, "the repository is encrypted and no secret was given")
+            .on(self.medium.label())
+            .remedy("give the key file, the passphrase file or the private key"))
+    }
+
     /// Writes to these recipients and no others.
     ///
     /// # Errors

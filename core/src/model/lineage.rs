@@ -34,6 +34,19 @@ impl Branches {
         }
     }
 
+    /// For each branch that others came from, the last LSN at which one did.
+    fn left(&self) -> BTreeMap<BranchId, Lsn> {
+        let mut left = BTreeMap::new();
+        for history in self.0.values() {
+            for parent in history.points.iter().map(|point| point.parent) {
+                let fork = history.reach(parent).unwrap_or_default();
+                let last: &mut Lsn = left.entry(parent).or_default();
+                *last = fork.max(*last);
+            }
+        }
+        left
+    }
+
     /// The history of `branch`; a branch that nothing is known of is taken for a first one.
     #[must_use]
     pub fn history(&self, branch: BranchId) -> BranchHistory {
@@ -49,10 +62,16 @@ pub fn contains(history: &BranchHistory, branch: BranchId, lsn: Lsn) -> bool {
 
 /// The branch that was worked on last: that of the set that ended last or of the unit with the last commit. Of two
 /// that are equally young the one with the longer history counts.
+///
+/// A state that another branch went on from says nothing for its own branch, whatever the clock said when it was
+/// recorded.
 #[must_use]
 pub fn newest_branch(sets: &[&SetSummary], units: &[LogUnit], branches: &Branches) -> Option<BranchId> {
-    let of_sets = sets.iter().map(|set| (set.ended, set.branch.current));
-    let of_units = units.iter().map(|unit| (unit.last_commit.unwrap_or(Timestamp(i64::MIN)), unit.branch));
-    let age = |&(time, branch): &(Timestamp, BranchId)| (time, branches.history(branch).points.len(), branch);
-    of_sets.chain(of_units).max_by_key(age).map(|(_, branch)| branch)
+    let of_sets = sets.iter().map(|set| (set.ended, set.branch.current, set.bak_end_lsn));
+    let of_units =
+        units.iter().map(|unit| (unit.last_commit.unwrap_or(Timestamp(i64::MIN)), unit.branch, unit.span.upto));
+    let left = branches.left();
+    let goes_on = |&(_, branch, lsn): &(_, BranchId, Lsn)| left.get(&branch).is_none_or(|fork| lsn > *fork);
+    let age = |&(time, branch, _): &(Timestamp, BranchId, Lsn)| (time, branches.history(branch).points.len(), branch);
+    of_sets.chain(of_units).filter(goes_on).max_by_key(age).map(|(_, branch, _)| branch)
 }

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
+use super::branch::BranchHistory;
 use super::chain::{ById, Usable, nearness};
 use super::id::{SetId, SourceId};
 use super::lineage::{self, Branches};
@@ -135,16 +136,18 @@ impl<'s> Keeping<'s> {
         now: Timestamp,
     ) {
         let mut fulls: Vec<&SetSummary> = group.iter().copied().filter(|set| set.level == Level::Full).collect();
-        fulls.sort_by_key(|set| Reverse((set.ended, set.id)));
         fulls.retain(|set| restorable(set));
-        if let Some(newest) = fulls.first() {
+        let newest = self.newest_history(group);
+        let orders = [Some(Order::Time), newest.map(Order::State)].into_iter().flatten();
+        let orders: Vec<_> = orders.map(|order| (order.newest_first(&fulls), order)).collect();
+        for newest in orders.iter().filter_map(|(fulls, _)| fulls.first()) {
             self.keep(newest.id, KeepReason::NewestFull);
         }
         if policy.keep_full.is_none() && policy.keep_days.is_none() {
             group.iter().for_each(|set| self.keep(set.id, KeepReason::NoRule));
         }
         if let Some(count) = policy.keep_full {
-            self.keep_fulls(count, group, &fulls);
+            orders.iter().for_each(|(fulls, order)| self.keep_fulls(count, group, fulls, order));
         }
         if let Some(days) = policy.keep_days {
             let horizon = Timestamp(now.0.saturating_sub(i64::from(days).saturating_mul(MICROS_A_DAY)));
@@ -152,17 +155,22 @@ impl<'s> Keeping<'s> {
         }
     }
 
-    /// Keeps the newest `count` of `fulls`, what stands on them, and what was taken since the oldest of them.
-    fn keep_fulls(&mut self, count: u32, group: &[&SetSummary], fulls: &[&SetSummary]) {
+    /// The history of the branch that the group's source was worked on last.
+    fn newest_history(&self, group: &[&SetSummary]) -> Option<BranchHistory> {
+        let source = group.first()?.source;
+        let of_source: Vec<&SetSummary> = self.sets.iter().filter(|set| set.source == source).collect();
+        let branches = Branches::gather(of_source.iter().map(|set| &set.branch));
+        lineage::newest_branch(&of_source, &[], &branches).map(|branch| branches.history(branch))
+    }
+
+    /// Keeps the first `count` of `fulls`, what stands on them, and what was taken since the last of those.
+    fn keep_fulls(&mut self, count: u32, group: &[&SetSummary], fulls: &[&SetSummary], order: &Order) {
         let counted = &fulls[..fulls.len().min(count.max(1) as usize)];
-        let since = match counted.last() {
-            Some(oldest) if fulls.len() > counted.len() => oldest.began,
-            _ => Timestamp(i64::MIN),
-        };
+        let oldest = counted.last().filter(|_| fulls.len() > counted.len());
         let roots: HashSet<SetId> = counted.iter().map(|set| set.id).collect();
         for set in group {
             let stands_on_one = || self.below(set).last().is_some_and(|root| roots.contains(&root.id));
-            if set.began >= since || stands_on_one() {
+            if oldest.is_none_or(|oldest| order.is_since(set, oldest)) || stands_on_one() {
                 self.keep(set.id, KeepReason::CountedFull);
             }
         }
@@ -171,7 +179,9 @@ impl<'s> Keeping<'s> {
     /// Keeps what ended since `horizon`, and for each branch that was worked on since then the set from which recovery
     /// to the horizon starts.
     fn keep_since(&mut self, horizon: Timestamp, group: &[&SetSummary], restorable: &dyn Fn(&SetSummary) -> bool) {
-        for set in group.iter().filter(|set| set.ended >= horizon) {
+        let young: HashSet<SetId> =
+            group.iter().filter(|set| youngest_below(set, group) >= horizon).map(|set| set.id).collect();
+        for set in group.iter().filter(|set| young.contains(&set.id)) {
             self.keep(set.id, KeepReason::Young);
         }
         let Some(source) = group.first().map(|set| set.source) else { return };
@@ -179,7 +189,8 @@ impl<'s> Keeping<'s> {
         let branches = Branches::gather(of_source.iter().map(|set| &set.branch));
         let active = of_source.iter().filter(|set| set.ended >= horizon).map(|set| set.branch.current);
         let newest = lineage::newest_branch(&of_source, &[], &branches);
-        let mut before: Vec<&SetSummary> = group.iter().copied().filter(|set| set.ended <= horizon).collect();
+        let is_before = |set: &&SetSummary| set.ended <= horizon && !young.contains(&set.id);
+        let mut before: Vec<&SetSummary> = group.iter().copied().filter(is_before).collect();
         before.sort_by_key(|set| Reverse(nearness(set)));
         for branch in active.chain(newest).collect::<BTreeSet<_>>() {
             let history = branches.history(branch);
@@ -242,6 +253,47 @@ impl<'s> Keeping<'s> {
             keep: oldest_first.iter().filter_map(reason).collect(),
         }
     }
+}
+
+/// What makes one set newer than another. Clocks may have been wrong, and LSNs order only states of one history; what is
+/// among the newest by either counts as such.
+enum Order {
+    /// By the clock.
+    Time,
+    /// By their states, of those that lie in a history.
+    State(BranchHistory),
+}
+
+impl Order {
+    fn newest_first<'s>(&self, fulls: &[&'s SetSummary]) -> Vec<&'s SetSummary> {
+        let mut ordered = fulls.to_vec();
+        match self {
+            Order::Time => ordered.sort_by_key(|set| Reverse((set.ended, set.id))),
+            Order::State(history) => {
+                ordered.retain(|set| lineage::contains(history, set.branch.current, set.bak_end_lsn));
+                ordered.sort_by_key(|set| Reverse(nearness(set)));
+            }
+        }
+        ordered
+    }
+
+    /// Whether `set` was taken when `oldest` was, or later.
+    fn is_since(&self, set: &SetSummary, oldest: &SetSummary) -> bool {
+        match self {
+            Order::Time => set.began >= oldest.began,
+            Order::State(history) => {
+                lineage::contains(history, set.branch.current, set.bak_end_lsn) && set.bak_end_lsn >= oldest.bak_end_lsn
+            }
+        }
+    }
+}
+
+/// When a set was taken at the earliest, whatever the clock said then: no state is older than those before it.
+fn youngest_below(set: &SetSummary, group: &[&SetSummary]) -> Timestamp {
+    let before = |other: &&&SetSummary| {
+        other.bak_end_lsn <= set.bak_end_lsn && lineage::contains(&set.branch, other.branch.current, other.bak_end_lsn)
+    };
+    group.iter().filter(before).map(|other| other.ended).fold(set.ended, Timestamp::max)
 }
 
 /// Whether `log` has redo behind the end of `set`: on its branch or one that came from it, or between the end of a set

@@ -5,6 +5,7 @@
 //! everything is there, recovered and durable; a restore that fails leaves the target as it was.
 
 mod batch;
+mod doubts;
 pub mod feed;
 mod fetch;
 mod gather;

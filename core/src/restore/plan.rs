@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::doubts;
 use super::request::RestoreRequest;
 use crate::catalog::index::{ChainIndex, SectionMap, sections};
 use crate::catalog::{Catalog, Surroundings};
@@ -92,12 +93,8 @@ pub struct RestorePlan {
 /// [`ErrorKind::Unreachable`] when the target cannot be reached, [`ErrorKind::ChainBroken`] when a set of the chain is
 /// not whole, [`ErrorKind::Damaged`] when an index does not hold every page.
 pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundings<'_>) -> Result<RestorePlan> {
+    repository.must_be_readable()?;
     let catalog = Catalog::load(repository, around.cache)?;
-    if !repository.vault().can_read() {
-        return Err(Error::new(ErrorKind::Key, "the repository is encrypted and no secret was given")
-            .on(repository.medium().label())
-            .remedy("give the key file, the passphrase file or the private key"));
-    }
     let source = find_source(&catalog, request)?;
     let scope = request.tablespace.as_ref().map_or(Scope::Database, |name| Scope::Tablespace(name.clone()));
     let set =
@@ -110,6 +107,7 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
         let text = format!("{gap}; recovery ends before that, at LSN {}", start.reaches);
         around.observer.event(&Event::Warning { text });
     }
+    doubts::tell(&catalog, request, source, &start, around);
     let archived: Vec<LogUnit> =
         start.logs.iter().flat_map(|log| log.units.iter().map(|unit| (*unit).clone())).collect();
     let index = ChainIndex::open(repository, &start.chain, false).doing(|| "opening the chain".into())?;

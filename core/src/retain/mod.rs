@@ -41,15 +41,16 @@ pub struct ExpireReport {
 /// Removes one set; with `cascade` also every set that is built on it.
 ///
 /// # Errors
-/// [`ErrorKind::InUse`] when others are built on it and `cascade` is not given, [`ErrorKind::Locked`] while others
-/// write.
+/// [`ErrorKind::InUse`] when others are built on it and `cascade` is not given, or when it is not known of a set that
+/// cannot be read whether that one is; [`ErrorKind::Key`] without a secret; [`ErrorKind::Locked`] while others write.
 ///
 /// # Crash safety
 /// Each set is gone once its metadata is; what a crash leaves of it is an orphan.
 pub fn remove(repository: &Repository, word: &str, cascade: bool, around: Surroundings<'_>) -> Result<Vec<Removed>> {
+    repository.must_be_readable()?;
     let _alone = repository.lock_for_removal()?;
-    let catalog = Catalog::load(repository, around.cache)?;
-    let going = plan_removal(&catalog, word, cascade)?;
+    let catalog = Catalog::load_proven(repository, around.cache)?;
+    let going = removal(&catalog, word, cascade)?;
     going.iter().map(|gone| take_away(repository, &catalog, gone.set)).collect()
 }
 
@@ -57,8 +58,23 @@ pub fn remove(repository: &Repository, word: &str, cascade: bool, around: Surrou
 ///
 /// # Errors
 /// As [`remove`], except that nothing is locked.
-pub fn plan_removal(catalog: &Catalog, word: &str, cascade: bool) -> Result<Vec<Removed>> {
+pub fn plan_removal(
+    repository: &Repository,
+    word: &str,
+    cascade: bool,
+    around: Surroundings<'_>,
+) -> Result<Vec<Removed>> {
+    repository.must_be_readable()?;
+    let mut going = removal(&Catalog::load_proven(repository, around.cache)?, word, cascade)?;
+    for gone in &mut going {
+        gone.bytes = repository.set_objects(gone.set)?.bytes();
+    }
+    Ok(going)
+}
+
+fn removal(catalog: &Catalog, word: &str, cascade: bool) -> Result<Vec<Removed>> {
     let set = named(catalog, word)?;
+    refuse_unknown_dependents(catalog, set)?;
     // Those that are built on others come later in a list of what depends on a set: they have to go first.
     let mut going: Vec<SetId> = vec![set];
     going.extend(dependents(set, &catalog.summaries()));
@@ -73,6 +89,14 @@ pub fn plan_removal(catalog: &Catalog, word: &str, cascade: bool) -> Result<Vec<
     Ok(going.iter().rev().map(|set| describe(catalog, *set)).collect())
 }
 
+/// What a set is built on is not known as long as its metadata cannot be read. A set that is itself of no use can go.
+fn refuse_unknown_dependents(catalog: &Catalog, set: SetId) -> Result<()> {
+    let Some((other, error)) = catalog.damaged().iter().find(|_| catalog.get(set).is_some()) else { return Ok(()) };
+    Err(Error::new(ErrorKind::InUse, format!("set {other} may be built on it, which cannot be read: {error}"))
+        .on(set.to_string())
+        .remedy("bring that set back from a copy, or remove it first"))
+}
+
 /// A damaged set can be removed too, by its identifier.
 fn named(catalog: &Catalog, word: &str) -> Result<SetId> {
     let damaged = catalog.damaged().iter().map(|(set, _)| *set).find(|set| set.to_string() == word);
@@ -82,15 +106,16 @@ fn named(catalog: &Catalog, word: &str) -> Result<SetId> {
 /// Removes what the policy no longer wants and what crashes left behind; with `dry_run` only says what that would be.
 ///
 /// # Errors
-/// [`ErrorKind::Locked`] while others write: what they have not published yet looks like what a crash leaves.
+/// [`ErrorKind::Key`] without a secret; [`ErrorKind::Locked`] while others write: what they have not published yet looks like what a crash leaves.
 pub fn expire(
     repository: &Repository,
     policy: &Policy,
     dry_run: bool,
     around: Surroundings<'_>,
 ) -> Result<ExpireReport> {
+    repository.must_be_readable()?;
     let _alone = if dry_run { None } else { Some(repository.lock_for_removal()?) };
-    let catalog = Catalog::load(repository, around.cache)?;
+    let catalog = Catalog::load_proven(repository, around.cache)?;
     for (set, error) in catalog.damaged() {
         let text = format!("set {set} cannot be read and is left alone: {error}");
         around.observer.event(&Event::Warning { text });

@@ -12,7 +12,7 @@ mod index;
 mod piece;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,7 +64,7 @@ pub struct CheckReport {
 /// Checks sets; all of them when `words` is empty.
 ///
 /// # Errors
-/// When the repository cannot be read at all. Damage is reported, not returned.
+/// When the repository cannot be read at all, [`ErrorKind::Key`] without a secret. Damage is reported, not returned.
 pub fn check(
     repository: &Repository,
     recoveries: &[&dyn Recovery],
@@ -74,6 +74,7 @@ pub fn check(
     around: Surroundings<'_>,
 ) -> Result<CheckReport> {
     check_channels(channels)?;
+    repository.must_be_readable()?;
     // Copies of metadata prove nothing about the medium, so none are used.
     let catalog = Catalog::load(repository, None)?;
     let sets = wanted(&catalog, words)?;
@@ -97,8 +98,23 @@ pub fn check(
     if depth > Depth::Meta {
         read_pieces(repository, recoveries, &opened, depth, channels, around, &mut report)?;
     }
+    report.findings = still_there(repository, std::mem::take(&mut report.findings), around)?;
     report.findings.sort_by_key(|finding| finding.set);
     Ok(report)
+}
+
+/// What was found wrong with sets that are there still: others may remove some while they are read.
+fn still_there(repository: &Repository, findings: Vec<Finding>, around: Surroundings<'_>) -> Result<Vec<Finding>> {
+    let suspects: BTreeSet<SetId> = findings.iter().map(|finding| finding.set).collect();
+    let mut gone = BTreeSet::new();
+    for set in suspects {
+        if repository.set_objects(set)?.meta.is_none() {
+            let text = format!("set {set} was removed while it was checked");
+            around.observer.event(&Event::Warning { text });
+            gone.insert(set);
+        }
+    }
+    Ok(findings.into_iter().filter(|finding| !gone.contains(&finding.set)).collect())
 }
 
 fn wanted(catalog: &Catalog, words: &[String]) -> Result<Vec<SetId>> {

@@ -243,3 +243,24 @@ fn log_of_the_parent_up_to_the_fork_stays() {
     taken.branch = log.branch.fork(BranchId(2), Lsn(20), None);
     assert_eq!(plan(&[taken, newer, log], Some(2), None, 9).remove, vec![id(9)]);
 }
+
+#[test]
+fn a_clock_that_was_wrong_lets_nothing_newer_go() {
+    let at = |number, day, lsn| {
+        let mut made = set(number, Level::Full, None, day);
+        made.bak_end_lsn = Lsn(lsn);
+        made.nodes.iter_mut().for_each(|range| (range.begin_lsn, range.end_lsn) = (Lsn(lsn), Lsn(lsn)));
+        made
+    };
+    // Taken with the clock far ahead: the newest by time, the oldest by what it holds.
+    let ahead = [at(1, 300, 10), at(2, 1, 20), at(3, 2, 30), at(4, 3, 40)];
+    let kept = plan(&ahead, Some(1), None, 4);
+    assert_eq!(kept.remove, vec![id(2), id(3)]);
+    // Taken with the clock far behind: what has just been taken is not the oldest.
+    let behind = [at(1, 400, 10), at(2, 401, 20), at(3, 402, 30), at(4, 3, 40), at(5, 4, 50)];
+    let newest = |plan: ExpirePlan| {
+        plan.keep.iter().any(|(set, _)| *set == id(4)) && plan.keep.iter().any(|(set, _)| *set == id(5))
+    };
+    assert!(newest(plan(&behind, Some(2), None, 4)));
+    assert!(newest(plan(&behind, None, Some(1), 402)));
+}
