@@ -62,7 +62,7 @@ fn taken_later(start: &Start<'_>, record: &SetRecord, reached: Timestamp) -> Opt
         return None;
     }
     Some(format!(
-        "set {} was taken later, at {}, and holds an earlier state, LSN {}: was the database put back to it? \
+        "set {} was taken later, at {}, and holds an earlier state, LSN {}: was the database put back to it, or a clock wrong? \
          `--set {}` restores that one",
         set.name, set.ended, set.bak_end_lsn, set.id
     ))
