@@ -4,7 +4,7 @@
 //! change map names it, when its LSN is above the base's begin, when its hash differs, when it is in use now and was not
 //! when the base was made, or when nothing is known of it. Of any other file everything is kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::index::{ChainIndex, SectionMap, continues, section_of, section_run, sections};
@@ -13,7 +13,7 @@ use crate::format::limits::PAGE_HASH;
 use crate::format::{EntryContent, RunKind};
 use crate::media::repository::Repository;
 use crate::model::{FileEntry, FileId, Lsn, PageRun, PageSet, Tracking};
-use crate::source::{BackupRun, PageState};
+use crate::source::{BackupRun, JoinedChanges, PageState};
 
 /// Bytes of a page hash: BLAKE3, cut short.
 pub(super) const HASH_LEN: usize = PAGE_HASH;
@@ -46,7 +46,7 @@ pub(super) struct Baseline<'a> {
     repository: &'a Repository,
     chain: ChainIndex,
     since: Lsn,
-    changes: Option<BTreeMap<FileId, PageSet>>,
+    changes: Option<JoinedChanges>,
     known: Mutex<KnownSections>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Baseline<'a> {
         repository: &'a Repository,
         chain: ChainIndex,
         since: Lsn,
-        changes: Option<BTreeMap<FileId, PageSet>>,
+        changes: Option<JoinedChanges>,
     ) -> Self {
         Baseline { repository, chain, since, changes, known: Mutex::default() }
     }
@@ -119,7 +119,7 @@ pub(super) fn plan(baseline: Option<&Baseline<'_>>, run: &dyn BackupRun, entry: 
     };
     let mut look = match (&baseline.changes, entry.tracking) {
         (Some(changes), Tracking::PageLsn | Tracking::PageHash) => {
-            let changed = changes.get(&entry.id).cloned().unwrap_or_default();
+            let changed = run.changed_pages(entry, changes);
             let mut look = surely.clone();
             look.union(&changed.within(PageRun::new(0, entry.pages())));
             look
