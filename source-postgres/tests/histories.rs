@@ -61,8 +61,8 @@ fn history(version: Version, seed: u64, way: Way) {
     eprintln!("seed {seed} {way:?}");
     // Segments of one MiB: many records lie across their borders.
     let builder = Cluster::new(version).segment_mib(if seed.is_multiple_of(2) { 1 } else { 16 });
-    let mut cluster = way.prepare(builder.checksums(true));
-    let (store, archiver) = (Store::new(), Archiver::new(&cluster));
+    let (mut cluster, archiver) = way.prepare(builder.checksums(true));
+    let store = Store::new();
     std::thread::scope(|scope| {
         let stop = StopOnDrop(&archiver);
         if way == Way::Record {

@@ -35,8 +35,8 @@ pub enum Way {
 }
 
 impl Way {
-    /// A cluster that can go this way.
-    pub fn prepare(self, builder: Builder) -> Cluster {
+    /// A cluster that can go this way, and what does the work of its archive command, if this way needs one.
+    pub fn prepare(self, builder: Builder) -> (Cluster, Archiver) {
         let builder = match self {
             Way::Live => builder.setting("wal_keep_size", "4GB"),
             Way::Summaries => builder.setting("summarize_wal", "on"),
@@ -44,26 +44,36 @@ impl Way {
             Way::Scan => builder,
         };
         let mut cluster = builder.init();
-        if self == Way::Record {
-            let done = cluster.server_dir("done");
-            let command = format!("until test -e {}/%f; do sleep 0.02; done", done.display());
-            cluster.option("archive_command", &command);
-        }
+        let archiver = Archiver::new(&cluster);
+        let command = format!("until test -e {}/%f; do sleep 0.02; done", archiver.done.display());
+        cluster.option("archive_command", &command);
         cluster.start();
-        cluster
+        (cluster, archiver)
     }
 
     /// Makes the server's log begin behind everything that was written so far, where this way does without it.
     pub fn forget_log(self, cluster: &Cluster) {
-        if !matches!(self, Way::Live) {
-            cluster.execute("CREATE TABLE IF NOT EXISTS switched (n int); INSERT INTO switched VALUES (1)");
-            cluster.execute("SELECT pg_switch_wal()");
-            cluster.execute("CHECKPOINT");
+        if self == Way::Live {
+            return;
         }
-        if self == Way::Record {
-            let question = "SELECT count(*) = 0 FROM pg_ls_archive_statusdir() WHERE name ~ '^[0-9A-F]{24}.ready$'";
-            cluster.wait_until(question, Duration::from_secs(60));
+        cluster.execute("CREATE TABLE IF NOT EXISTS switched (n int); INSERT INTO switched VALUES (1)");
+        cluster.execute("SELECT pg_switch_wal()");
+        cluster.execute("CHECKPOINT");
+        let limit = Duration::from_secs(60);
+        match self {
+            // What is not archived or not summarized yet is kept.
+            Way::Record => {
+                let waits = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name ~ '^[0-9A-F]{24}.ready$'";
+                cluster.wait_until(&format!("SELECT ({waits}) = 0"), limit);
+            }
+            Way::Summaries => {
+                let redo = "SELECT redo_lsn FROM pg_control_checkpoint()";
+                let done = "SELECT summarized_lsn FROM pg_get_wal_summarizer_state()";
+                cluster.wait_until(&format!("SELECT ({done}) >= ({redo})"), limit);
+            }
+            _ => {}
         }
+        cluster.execute("CHECKPOINT");
     }
 
     /// What the decision of an increment must say. A server that stands still has no summaries.
@@ -74,7 +84,8 @@ impl Way {
             }
             Way::Live => &["changed pages: from the server's own log since"],
             Way::Summaries if online => &["changed pages: from the server's summaries of its log since"],
-            Way::Scan | Way::Summaries => &["changed pages: by looking at every page, because"],
+            Way::Summaries => &["changed pages: "],
+            Way::Scan => &["changed pages: by looking at every page, because"],
         }
     }
 }
@@ -175,7 +186,7 @@ pub struct Archiver {
 }
 
 impl Archiver {
-    pub fn new(cluster: &Cluster) -> Self {
+    fn new(cluster: &Cluster) -> Self {
         let data = cluster.data_dir().to_owned();
         Archiver { stop: AtomicBool::new(false), data, done: cluster.server_dir("done") }
     }
