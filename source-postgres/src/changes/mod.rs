@@ -18,6 +18,8 @@ mod live;
 mod number;
 mod resolve;
 mod summaries;
+#[cfg(test)]
+mod tests;
 mod translate;
 mod unit;
 
