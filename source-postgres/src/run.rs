@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use setpiece_core::model::{
     BranchHistory, CarriedFile, FileEntry, FileId, LogUnit, Lsn, NodeRange, PageRun, PageSet, RelPath, StateMark,
-    Tablespace,
+    Tablespace, Timestamp,
 };
 use setpiece_core::source::{BackupRun, ChangeMap, EndInfo, JoinedChanges, NodePosition, PageState};
 use setpiece_core::{Error, ErrorKind, Result};
@@ -22,10 +23,13 @@ use crate::page;
 use crate::segments::{LogDirectory, NODE};
 use crate::session::Session;
 use crate::tree::{Member, Tree};
-use crate::wal::lsn_text;
+use crate::wal::{GLOBAL_TABLESPACE, lsn_text};
 
 /// Files that are kept open for the pages that come next.
 const OPEN: usize = 32;
+
+/// Microseconds by which the clocks of files and of backups may disagree on what was first.
+const CLOCKS: i64 = 1_000_000;
 
 /// A backup under way.
 pub(crate) struct Run {
@@ -181,6 +185,18 @@ impl BackupRun for Run {
             Some(place) => pages_of(place, file.pages(), changes),
             None => [PageRun::new(0, file.pages())].into_iter().collect(),
         }
+    }
+
+    /// A database that was copied file by file has pages as old as its template, and may have taken the directory of
+    /// another: it was given that one's number, or moved away and back.
+    fn lsns_tell(&self, file: FileId, base_began: Timestamp) -> bool {
+        let member = self.files.find(file).ok().map(|at| &self.files.members[at]);
+        let Some(place) = member.and_then(|member| member.place) else { return false };
+        let made = member.and_then(|member| member.made?.duration_since(UNIX_EPOCH).ok());
+        let made = made.and_then(|made| i64::try_from(made.as_micros()).ok());
+        let before = |made: i64| made.saturating_add(CLOCKS) < base_began.0;
+        // Relations that all databases share lie in a directory that is made with the cluster.
+        place.fork.tablespace == GLOBAL_TABLESPACE || made.is_some_and(before)
     }
 
     fn end(&mut self) -> Result<EndInfo> {

@@ -8,6 +8,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use setpiece_core::model::{FileEntry, FileId, FileKind, RelPath, Tablespace, TablespaceId, TablespaceKind, Tracking};
 use setpiece_core::{Error, ErrorKind, Result};
@@ -27,6 +28,8 @@ pub(crate) struct Member {
     pub entry: FileEntry,
     /// Which part of which relation's fork it is; `None` when it is none.
     pub place: Option<Place>,
+    /// When the directory of its database was made, as far as the file system knows.
+    pub made: Option<SystemTime>,
 }
 
 /// The files of a cluster and its tablespaces.
@@ -94,6 +97,10 @@ struct Root {
 impl Walk<'_> {
     fn directory(&mut self, at: &Path, below: &str, root: &Root) -> Result<()> {
         let entries = list(at)?;
+        let is_version = |name: &str| name == self.dialect.version_file();
+        let version = entries.iter().find(|(name, _)| is_version(name)).map(|(_, metadata)| metadata);
+        // Written once, when the directory is made.
+        let made = version.and_then(|metadata| metadata.modified().ok());
         let unlogged: HashSet<&str> = entries.iter().filter_map(|(name, _)| name.strip_suffix("_init")).collect();
         for (name, metadata) in &entries {
             let inner = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
@@ -103,7 +110,7 @@ impl Walk<'_> {
                     self.directory(&path, &inner, root)?;
                 }
             } else if metadata.is_file() && self.keeps_file(name, below, &unlogged) {
-                self.add(path, &inner, metadata, root)?;
+                self.add(path, &inner, metadata, made, root)?;
             }
         }
         Ok(())
@@ -153,7 +160,14 @@ impl Walk<'_> {
         Some(Place { fork: RelFork { tablespace, database, relation: number(relation.number)?, fork }, first_block })
     }
 
-    fn add(&mut self, path: PathBuf, inner: &str, metadata: &Metadata, root: &Root) -> Result<()> {
+    fn add(
+        &mut self,
+        path: PathBuf,
+        inner: &str,
+        metadata: &Metadata,
+        made: Option<SystemTime>,
+        root: &Root,
+    ) -> Result<()> {
         let id = file_id(&format!("{}{inner}", root.known_as));
         let stored = RelPath::new(format!("{}{inner}", root.stored_below))
             .map_err(|error| Error::new(ErrorKind::Source, error.to_string()).on(path.display().to_string()))?;
@@ -172,7 +186,7 @@ impl Walk<'_> {
             tracking: if by_lsn { Tracking::PageLsn } else { Tracking::Always },
             mode: Some(metadata.mode() & 0o777),
         };
-        let other = self.members.insert(id, Member { path: path.clone(), entry, place });
+        let other = self.members.insert(id, Member { path: path.clone(), entry, place, made });
         other.map_or(Ok(()), |other| {
             let text = format!("{} and {} have the same number", other.path.display(), path.display());
             Err(Error::new(ErrorKind::Unsupported, text).remedy("rewrite one of the two, by VACUUM FULL for instance"))

@@ -6,7 +6,7 @@ mod common;
 
 use std::ops::Range;
 
-use common::ways::{Archiver, Only, Way};
+use common::ways::{Only, Way, archiving};
 use common::{Store, open, reachable};
 use setpiece_core::backup::BackupReport;
 use setpiece_core::model::{Level, Until};
@@ -51,8 +51,7 @@ fn no_change_is_missed_in_summaries(version: Version) {
 fn back_up(store: &Store, source: impl Source, level: Level, way: Way, online: bool) -> BackupReport {
     let report = store.try_backup(&Only(source, way), level).unwrap();
     if report.summary.level != Level::Full {
-        let said = report.decisions.join("\n");
-        assert!(way.says(online).iter().all(|words| said.contains(words)), "{way:?}: {said}");
+        way.check(&report, online);
     }
     report
 }
@@ -63,22 +62,7 @@ fn history(version: Version, seed: u64, way: Way) {
     let builder = Cluster::new(version).segment_mib(if seed.is_multiple_of(2) { 1 } else { 16 });
     let (mut cluster, archiver) = way.prepare(builder.checksums(true));
     let store = Store::new();
-    std::thread::scope(|scope| {
-        let stop = StopOnDrop(&archiver);
-        if way == Way::Record {
-            scope.spawn(|| archiver.run(&store));
-        }
-        live(&mut cluster, &store, seed, way);
-        drop(stop);
-    });
-}
-
-struct StopOnDrop<'a>(&'a Archiver);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
+    archiving(way, &archiver, &store, || live(&mut cluster, &store, seed, way));
 }
 
 /// A restore makes no tablespace that has no file.

@@ -111,7 +111,7 @@ fn increment<'a>(
     decisions.push(how);
     let chain = ChainIndex::open(job.repository, &job.catalog.chain(base.id)?, hashed)
         .doing(|| format!("opening the base {}", base.name))?;
-    let baseline = Baseline::new(job.repository, chain, since, changes);
+    let baseline = Baseline::new(job.repository, chain, (since, base.began), changes);
     Ok(Plan { level: choice.level, base: choice.base, baseline: Some(baseline), decisions })
 }
 

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::format::limits::PAGE_HASH;
 use crate::format::{EntryContent, RunKind};
 use crate::media::repository::Repository;
-use crate::model::{FileEntry, FileId, Lsn, PageRun, PageSet, Tracking};
+use crate::model::{FileEntry, FileId, Lsn, PageRun, PageSet, Timestamp, Tracking};
 use crate::source::{BackupRun, JoinedChanges, PageState};
 
 /// Bytes of a page hash: BLAKE3, cut short.
@@ -46,6 +46,8 @@ pub(super) struct Baseline<'a> {
     repository: &'a Repository,
     chain: ChainIndex,
     since: Lsn,
+    /// When the base was begun.
+    began: Timestamp,
     changes: Option<JoinedChanges>,
     known: Mutex<KnownSections>,
 }
@@ -57,10 +59,10 @@ impl<'a> Baseline<'a> {
     pub(super) fn new(
         repository: &'a Repository,
         chain: ChainIndex,
-        since: Lsn,
+        (since, began): (Lsn, Timestamp),
         changes: Option<JoinedChanges>,
     ) -> Self {
-        Baseline { repository, chain, since, changes, known: Mutex::default() }
+        Baseline { repository, chain, since, began, changes, known: Mutex::default() }
     }
 
     /// The pages of `entry` that the chain has as not in use.
@@ -114,7 +116,8 @@ pub(super) fn plan(baseline: Option<&Baseline<'_>>, run: &dyn BackupRun, entry: 
     }
     let rule = match (&baseline.changes, entry.tracking) {
         (Some(_), _) | (None, Tracking::Always) => Rule::All,
-        (None, Tracking::PageLsn) => Rule::After(baseline.since),
+        (None, Tracking::PageLsn) if run.lsns_tell(entry.id, baseline.began) => Rule::After(baseline.since),
+        (None, Tracking::PageLsn) => Rule::All,
         (None, Tracking::PageHash) => Rule::Differs,
     };
     let mut look = match (&baseline.changes, entry.tracking) {

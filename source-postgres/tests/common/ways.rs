@@ -8,9 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use setpiece_core::Result;
+use setpiece_core::backup::BackupReport;
 use setpiece_core::backup::archive::archive;
 use setpiece_core::backup::log::StreamOptions;
-use setpiece_core::model::{BranchHistory, FileEntry, FileId, LogUnit, Lsn, PageSet, StateMark, Tablespace};
+use setpiece_core::model::{BranchHistory, FileEntry, FileId, LogUnit, Lsn, PageSet, StateMark, Tablespace, Timestamp};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::source::{
     BackupRun, BeginRequest, CapturedPoint, ChangeMap, EndInfo, IncrementRule, JoinedChanges, LogStream, NamedPosition,
@@ -40,13 +41,10 @@ impl Way {
         let builder = match self {
             Way::Live => builder.setting("wal_keep_size", "4GB"),
             Way::Summaries => builder.setting("summarize_wal", "on"),
-            Way::Record => builder.setting("archive_mode", "on"),
-            Way::Scan => builder,
+            Way::Record | Way::Scan => builder,
         };
         let mut cluster = builder.init();
-        let archiver = Archiver::new(&cluster);
-        let command = format!("until test -e {}/%f; do sleep 0.02; done", archiver.done.display());
-        cluster.option("archive_command", &command);
+        let archiver = Archiver::of(&mut cluster, self);
         cluster.start();
         (cluster, archiver)
     }
@@ -76,8 +74,14 @@ impl Way {
         cluster.execute("CHECKPOINT");
     }
 
+    /// An increment is known to have gone this way.
+    pub fn check(self, report: &BackupReport, online: bool) {
+        let said = report.decisions.join("\n");
+        assert!(self.says(online).iter().all(|words| said.contains(words)), "{self:?}: {said}");
+    }
+
     /// What the decision of an increment must say. A server that stands still has no summaries.
-    pub fn says(self, online: bool) -> &'static [&'static str] {
+    fn says(self, online: bool) -> &'static [&'static str] {
         match self {
             Way::Record => {
                 &["changed pages: from the redo on record up to LSN", "then from the server's own log since"]
@@ -165,6 +169,10 @@ impl BackupRun for OnlyRun<'_> {
         self.0.changed_pages(file, changes)
     }
 
+    fn lsns_tell(&self, file: FileId, base_began: Timestamp) -> bool {
+        self.0.lsns_tell(file, base_began)
+    }
+
     fn end(&mut self) -> Result<EndInfo> {
         self.0.end()
     }
@@ -186,13 +194,18 @@ pub struct Archiver {
 }
 
 impl Archiver {
-    fn new(cluster: &Cluster) -> Self {
-        let data = cluster.data_dir().to_owned();
-        Archiver { stop: AtomicBool::new(false), data, done: cluster.server_dir("done") }
+    /// That of a cluster that is not started yet.
+    pub fn of(cluster: &mut Cluster, way: Way) -> Self {
+        let (data, done) = (cluster.data_dir().to_owned(), cluster.server_dir("done"));
+        if way == Way::Record {
+            cluster.option("archive_mode", "on");
+            let command = format!("until test -e {}/%f; do sleep 0.02; done", done.display());
+            cluster.option("archive_command", &command);
+        }
+        Archiver { stop: AtomicBool::new(false), data, done }
     }
 
-    /// Works until [`Archiver::stop`].
-    pub fn run(&self, store: &Store) {
+    fn run(&self, store: &Store) {
         let mut handled = BTreeSet::new();
         while !self.stop.load(Ordering::Relaxed) {
             let names = fs::read_dir(self.data.join("pg_wal/archive_status")).into_iter().flatten();
@@ -207,10 +220,24 @@ impl Archiver {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
 
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+/// Does `work` while a cluster that goes this way is archived.
+pub fn archiving<T>(way: Way, archiver: &Archiver, store: &Store, work: impl FnOnce() -> T) -> T {
+    struct Stop<'a>(&'a Archiver);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.stop.store(true, Ordering::Relaxed);
+        }
     }
+    thread::scope(|scope| {
+        // The thread ends with the work, be it by a panic.
+        let _stop = Stop(archiver);
+        if way == Way::Record {
+            scope.spawn(|| archiver.run(store));
+        }
+        work()
+    })
 }
 
 fn push(store: &Store, data: &Path, name: &str) {
