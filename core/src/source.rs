@@ -7,7 +7,7 @@
 //! Core knows no engine. What an engine wants to find again in a later backup (where its log stood, how it numbers
 //! things) goes into opaque bytes, the *cookie*, which are stored in the metadata and handed back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::log::FileChanges;
 use crate::model::{
     BranchHistory, BranchId, CarriedFile, Consistency, FileEntry, FileId, Level, LogUnit, Lsn, NodeId, NodeRange,
-    RecoveryTarget, Scope, Seq, SourceId, StateMark, Tablespace, Timestamp, Until,
+    PageSet, RecoveryTarget, Scope, Seq, SourceId, StateMark, Tablespace, Timestamp, Until,
 };
 
 /// Who a source is. Two descriptions with the same `id` are the same database, on whatever branch.
@@ -171,10 +171,18 @@ pub enum PageState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeMap {
     /// Every page of every file that changed; files that are not named did not change.
-    Complete(Vec<FileChanges>),
+    Complete {
+        /// The pages, by numbers of files or of whatever [`BackupRun::changed_pages`] understands.
+        changes: Vec<FileChanges>,
+        /// Where the engine knows them from: reads as what follows "from", such as "the server's own log".
+        how: String,
+    },
     /// The engine cannot tell, and why: reads as what follows "because".
     Unknown(String),
 }
+
+/// What several units of redo and a [`ChangeMap`] name, joined: the pages by [`FileChanges::file`].
+pub type JoinedChanges = BTreeMap<FileId, PageSet>;
 
 /// Where a backup ended.
 #[derive(Clone, Debug)]
@@ -250,9 +258,33 @@ pub trait BackupRun: Send + Sync {
     /// at least up to there. `marks` are those of the very state that the increment stands on; where the engine has
     /// marks, numbers that fit prove nothing without them.
     ///
+    /// `since` is the begin of the base, or where units on record end whose `changes` are complete from there on. So an
+    /// engine whose records lie across the border of two units names what such a record changes with one of them, and
+    /// asked for the changes since that border leaves it out or names it, always in the same way.
+    ///
     /// # Errors
     /// When the engine fails; not being able to tell is not a failure.
     fn change_map(&self, since: Lsn, marks: Option<&[StateMark]>) -> Result<ChangeMap>;
+
+    /// The pages of `file` that joined changes name; those behind its end do no harm.
+    ///
+    /// An engine that cannot always say in its redo which files are concerned (one that is cut from some page on, the
+    /// directory that is copied) records numbers that are no file's, and finds here what they mean for a file: the
+    /// pages that any of the numbers concerning it name. When in doubt, more. What such a number means is part of what
+    /// is on record, and never changes.
+    fn changed_pages(&self, file: &FileEntry, changes: &JoinedChanges) -> PageSet {
+        changes.get(&file.id).cloned().unwrap_or_default()
+    }
+
+    /// Whether an LSN in a page of `file` tells if the page was changed since a base that was begun at `base_began`.
+    ///
+    /// It does not where the file may have taken the place of another one since then, with pages whose LSNs are older:
+    /// a copy of a template, for instance. When in doubt, `false`; the file is then taken whole. Asked where there is no
+    /// change map.
+    fn lsns_tell(&self, file: FileId, base_began: Timestamp) -> bool {
+        let _unused_by_most = (file, base_began);
+        true
+    }
 
     /// Ends the backup: after this no page is read.
     ///

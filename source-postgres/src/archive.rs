@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, Seq, SourceId};
 use setpiece_core::source::{CapturedUnit, SourceInfo};
@@ -12,6 +13,9 @@ use crate::dialect::Dialect;
 use crate::identity::source_id;
 use crate::segments::{LogDirectory, NODE, history};
 use crate::wal::SegmentName;
+
+/// How long the server may take to write the rest of a record that begins in a segment which it wants archived.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What an archive command was called for.
 #[derive(Clone, Debug)]
@@ -86,7 +90,7 @@ impl LogHome {
             Error::new(ErrorKind::Usage, "is no file of a log directory")
                 .remedy("set archive_command to: setpiece log push --repo ... %p")
         })?;
-        Ok((log.whole_unit(name, bytes)?, log.history(name.timeline)?))
+        Ok((log.whole_unit(name, bytes, PATIENCE)?, log.history(name.timeline)?))
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Control {
     pub checkpoint: Lsn,
     pub redo: Lsn,
     pub timeline: u32,
+    /// The number of the setting `wal_level`; 0 is `minimal`.
+    pub wal_level: u32,
     pub block_size: u32,
     pub blocks_per_segment: u32,
     pub wal_segment_size: u32,
@@ -84,6 +86,7 @@ impl Control {
             checkpoint: Lsn(long(32)?),
             redo: Lsn(long(40)?),
             timeline: word(48)?,
+            wal_level: word(172)?,
             block_size: word(216)?,
             blocks_per_segment: word(220)?,
             wal_segment_size: word(228)?,

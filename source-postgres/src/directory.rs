@@ -101,6 +101,7 @@ impl Source for PostgresDirectory {
             files: Files::new(tree),
             control,
             session: None,
+            connect: None,
             log,
             end: None,
         }))

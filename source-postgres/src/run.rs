@@ -6,22 +6,30 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use setpiece_core::model::{
-    BranchHistory, CarriedFile, FileEntry, FileId, LogUnit, Lsn, NodeRange, PageSet, RelPath, StateMark, Tablespace,
+    BranchHistory, CarriedFile, FileEntry, FileId, LogUnit, Lsn, NodeRange, PageRun, PageSet, RelPath, StateMark,
+    Tablespace, Timestamp,
 };
-use setpiece_core::source::{BackupRun, ChangeMap, EndInfo, NodePosition, PageState};
+use setpiece_core::source::{BackupRun, ChangeMap, EndInfo, JoinedChanges, NodePosition, PageState};
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::changes::{file_changes, live_changes, pages_of, summarized_changes};
+use crate::client::ConnectInfo;
 use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::page;
 use crate::segments::{LogDirectory, NODE};
 use crate::session::Session;
 use crate::tree::{Member, Tree};
+use crate::wal::{GLOBAL_TABLESPACE, lsn_text};
 
 /// Files that are kept open for the pages that come next.
 const OPEN: usize = 32;
+
+/// Microseconds by which the clocks of files and of backups may disagree on what was first.
+const CLOCKS: i64 = 1_000_000;
 
 /// A backup under way.
 pub(crate) struct Run {
@@ -30,6 +38,8 @@ pub(crate) struct Run {
     pub(crate) control: Control,
     /// The connection that the backup was begun on; none when the server stands still.
     pub(crate) session: Option<Mutex<Session>>,
+    /// How to reach the server once more; none when it stands still.
+    pub(crate) connect: Option<ConnectInfo>,
     pub(crate) begin: [NodePosition; 1],
     pub(crate) timeline: u32,
     pub(crate) branch: BranchHistory,
@@ -135,14 +145,58 @@ impl BackupRun for Run {
 
     fn inspect(&self, file: FileId, page: u64, bytes: &[u8]) -> PageState {
         let member = self.files.find(file).ok().map(|at| &self.files.members[at]);
-        match member.and_then(|member| member.first_block) {
-            Some(first) => page::judge(bytes, first + page, self.control.checksums != 0),
+        match member.and_then(|member| member.place) {
+            Some(place) => page::judge(bytes, place.first_block + page, self.control.checksums != 0),
             None => PageState::Unversioned,
         }
     }
 
-    fn change_map(&self, _since: Lsn, _marks: Option<&[StateMark]>) -> Result<ChangeMap> {
-        Ok(ChangeMap::Unknown("the server's log has not been read for changes".into()))
+    fn change_map(&self, since: Lsn, _marks: Option<&[StateMark]>) -> Result<ChangeMap> {
+        let upto = self.begin[0].lsn;
+        let minimal = "wal_level is minimal, at which the server's log does not tell everything";
+        let live = match self.control.wal_level {
+            0 => Err(minimal.to_owned()),
+            _ => live_changes(&self.log.files()?, &self.branch, since, upto).and_then(|changes| file_changes(&changes)),
+        };
+        let gone = match live {
+            Ok(changes) => {
+                let how = format!("the server's own log since {}", lsn_text(since));
+                return Ok(ChangeMap::Complete { changes, how });
+            }
+            Err(why) => why,
+        };
+        let Some(connect) = &self.connect else { return Ok(ChangeMap::Unknown(gone)) };
+        // On a connection of its own: whatever happens to it, the backup goes on.
+        let told = Session::connect(connect, self.dialect)
+            .and_then(|mut session| summarized_changes(&mut session, &self.branch, since, upto));
+        Ok(match told {
+            Ok(Ok(changes)) => {
+                let how = format!("the server's summaries of its log since {}, because {gone}", lsn_text(since));
+                ChangeMap::Complete { changes, how }
+            }
+            Ok(Err(why)) => ChangeMap::Unknown(format!("{gone}, and {why}")),
+            Err(error) => ChangeMap::Unknown(format!("{gone}, and its summaries cannot be read: {error}")),
+        })
+    }
+
+    fn changed_pages(&self, file: &FileEntry, changes: &JoinedChanges) -> PageSet {
+        let member = self.files.find(file.id).ok().map(|at| &self.files.members[at]);
+        match member.and_then(|member| member.place) {
+            Some(place) => pages_of(place, file.pages(), changes),
+            None => [PageRun::new(0, file.pages())].into_iter().collect(),
+        }
+    }
+
+    /// A database that was copied file by file has pages as old as its template, and may have taken the directory of
+    /// another: it was given that one's number, or moved away and back.
+    fn lsns_tell(&self, file: FileId, base_began: Timestamp) -> bool {
+        let member = self.files.find(file).ok().map(|at| &self.files.members[at]);
+        let Some(place) = member.and_then(|member| member.place) else { return false };
+        let made = member.and_then(|member| member.made?.duration_since(UNIX_EPOCH).ok());
+        let made = made.and_then(|made| i64::try_from(made.as_micros()).ok());
+        let before = |made: i64| made.saturating_add(CLOCKS) < base_began.0;
+        // Relations that all databases share lie in a directory that is made with the cluster.
+        place.fork.tablespace == GLOBAL_TABLESPACE || made.is_some_and(before)
     }
 
     fn end(&mut self) -> Result<EndInfo> {

@@ -3,13 +3,15 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, NodeId, Seq};
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::changes::{SegmentFiles, unit_facts};
 use crate::control::Control;
 use crate::dialect::Dialect;
-use crate::wal::{self, Changes, Commits, Gatherer, Reader, SegmentName, SegmentSize};
+use crate::wal::{self, SegmentName, SegmentSize};
 
 /// The node of a cluster's only log stream.
 pub(crate) const NODE: NodeId = NodeId(0);
@@ -67,13 +69,15 @@ impl LogDirectory {
                 .remedy("raise wal_keep_size or allow a replication slot, then back up again"),
             _ => Error::io(path.display().to_string(), error),
         })?;
-        let unit = self.whole_unit(name, &bytes).map_err(|error| error.on(path.display().to_string()))?;
+        let unit =
+            self.whole_unit(name, &bytes, Duration::ZERO).map_err(|error| error.on(path.display().to_string()))?;
         Ok((unit, bytes))
     }
 
     /// A segment that is whole, as a unit. A commit whose record begins in the segment before is told when that one is
-    /// still there.
-    pub(crate) fn whole_unit(&self, name: SegmentName, bytes: &[u8]) -> Result<LogUnit> {
+    /// still there. What it changes is told when the rest of its last record is in the next one, at least after
+    /// `patience`.
+    pub(crate) fn whole_unit(&self, name: SegmentName, bytes: &[u8], patience: Duration) -> Result<LogUnit> {
         let size = self.size()?;
         if bytes.len() as u64 != size.bytes() {
             let text = format!("has {} bytes instead of {}", bytes.len(), size.bytes());
@@ -81,22 +85,28 @@ impl LogDirectory {
         }
         wal::describe(bytes)?.check(name, self.system_identifier)?;
         let (number, start) = (name.number(size)?, name.start(size)?);
-        let before = number.0.checked_sub(1).and_then(|before| SegmentName::new(name.timeline, Seq(before), size));
-        let before = before.and_then(|before| fs::read(self.path.join(before.to_string())).ok());
-        let commits = commits(before.as_deref(), start, bytes, self.block_size);
+        let history = self.history(name.timeline).ok();
+        let facts = unit_facts(&self.files()?, history.as_ref(), name, bytes, patience);
         Ok(LogUnit {
             node: NODE,
             branch: BranchId(u64::from(name.timeline)),
             seq: number,
             span: LsnSpan { after: start, upto: Lsn(start.0.saturating_add(size.bytes())) },
-            first_commit: commits.map(|commits| commits.first),
-            last_commit: commits.map(|commits| commits.last),
+            first_commit: facts.commits.map(|commits| commits.first),
+            last_commit: facts.commits.map(|commits| commits.last),
             len: bytes.len() as u64,
-            changes: None,
+            changes: facts.changes,
             name: Some(name.to_string()),
             links: None,
             timing: None,
         })
+    }
+
+    /// Its files, for what they change.
+    pub(crate) fn files(&self) -> Result<SegmentFiles> {
+        let directory = self.path.clone();
+        let (system_identifier, size) = (self.system_identifier, self.size()?);
+        Ok(SegmentFiles { directory, system_identifier, size, block_size: self.block_size })
     }
 
     fn size(&self) -> Result<SegmentSize> {
@@ -113,25 +123,6 @@ impl LogDirectory {
         let text = fs::read_to_string(&path).map_err(|error| Error::io(path.display().to_string(), error))?;
         history(timeline, &text).map_err(|error| error.on(path.display().to_string()))
     }
-}
-
-/// The commits in a segment, as far as its records can be read: what cannot be read is for the server to say, which
-/// wrote it, when it recovers.
-fn commits(before: Option<&[u8]>, start: Lsn, bytes: &[u8], block_size: u32) -> Option<Commits> {
-    let with_before = before.and_then(|before| gather(&[before, bytes], start, block_size).ok());
-    with_before.or_else(|| gather(&[bytes], start, block_size).ok())?.commits()
-}
-
-fn gather(segments: &[&[u8]], after: Lsn, block_size: u32) -> Result<Changes> {
-    let mut reader = Reader::new();
-    let mut gatherer = Gatherer::new(after, block_size);
-    for segment in segments {
-        let mut records = reader.push(segment)?;
-        while let Some(record) = records.next_record()? {
-            gatherer.add(&record)?;
-        }
-    }
-    Ok(gatherer.finish(reader.position()))
 }
 
 pub(crate) fn history_name(timeline: u32) -> String {

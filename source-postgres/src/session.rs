@@ -7,7 +7,7 @@ use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::client::{Client, ConnectInfo, Mode, Row};
 use crate::dialect::Dialect;
-use crate::tree::Place;
+use crate::tree::Space;
 use crate::wal::parse_lsn;
 
 /// The oldest server that is supported, as its own number.
@@ -58,6 +58,11 @@ impl Session {
         Ok(Session { client, dialect, version })
     }
 
+    /// The rows of any statement.
+    pub(crate) fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
+        self.client.query(sql)
+    }
+
     /// Who the server is and how it is set up.
     pub(crate) fn facts(&mut self) -> Result<ServerFacts> {
         let control = self.dialect.name("control_system");
@@ -95,10 +100,10 @@ impl Session {
     }
 
     /// The names of the tablespaces.
-    pub(crate) fn tablespaces(&mut self) -> Result<Vec<Place>> {
+    pub(crate) fn tablespaces(&mut self) -> Result<Vec<Space>> {
         let catalog = self.dialect.name("tablespace");
         let rows = self.client.query(&format!("SELECT oid, spcname AS name FROM {catalog}"))?;
-        rows.iter().map(|row| Ok(Place { oid: number(row.get("oid")?)?, name: row.get("name")?.to_owned() })).collect()
+        rows.iter().map(|row| Ok(Space { oid: number(row.get("oid")?)?, name: row.get("name")?.to_owned() })).collect()
     }
 
     /// Keeps the log from now on until the connection ends.
@@ -176,7 +181,7 @@ fn one(client: &mut Client, sql: &str) -> Result<Row> {
     rows.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Source, "the server answered without a row").on(sql))
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
+pub(crate) fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| Error::new(ErrorKind::Source, format!("the server said {text:?} where a number belongs")))
 }
 

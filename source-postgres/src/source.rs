@@ -119,6 +119,7 @@ impl Source for PostgresSource {
             files: Files::new(tree),
             control,
             session: Some(Mutex::new(session)),
+            connect: Some(self.connect.clone()),
             log,
             end: None,
         }))

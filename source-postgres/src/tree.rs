@@ -8,16 +8,16 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use setpiece_core::model::{FileEntry, FileId, FileKind, RelPath, Tablespace, TablespaceId, TablespaceKind, Tracking};
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::changes::Place;
 use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::identity::file_id;
-
-/// The default tablespaces' number in PostgreSQL's catalog: everything below the data directory itself.
-const DEFAULT_TABLESPACE: u32 = 1663;
+use crate::wal::{DEFAULT_TABLESPACE, DatabaseDir, Fork, GLOBAL_TABLESPACE, RelFork};
 
 /// A file that will be stored.
 #[derive(Clone, Debug)]
@@ -26,8 +26,10 @@ pub(crate) struct Member {
     pub path: PathBuf,
     /// How it is recorded.
     pub entry: FileEntry,
-    /// The number of its first block in its relation's fork; `None` when it is no fork of a relation.
-    pub first_block: Option<u64>,
+    /// Which part of which relation's fork it is; `None` when it is none.
+    pub place: Option<Place>,
+    /// When the directory of its database was made, as far as the file system knows.
+    pub made: Option<SystemTime>,
 }
 
 /// The files of a cluster and its tablespaces.
@@ -40,13 +42,13 @@ pub(crate) struct Tree {
 
 /// A tablespace as the server or the directory knows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Space {
     pub oid: u32,
     pub name: String,
 }
 
 /// Walks a data directory. `names` are the names of tablespaces, as far as known.
-pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names: &[Place]) -> Result<Tree> {
+pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names: &[Space]) -> Result<Tree> {
     let mut walk = Walk { dialect, control, members: BTreeMap::new() };
     let mut tablespaces = vec![Tablespace {
         id: TablespaceId(DEFAULT_TABLESPACE),
@@ -62,7 +64,7 @@ pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names:
         let link = links.join(&name);
         let known_as = format!("{}/{name}", dialect.name("tblspc"));
         let called =
-            names.iter().find(|place| place.oid == oid).map_or_else(|| name.clone(), |place| place.name.clone());
+            names.iter().find(|space| space.oid == oid).map_or_else(|| name.clone(), |space| space.name.clone());
         let location = if kind.is_symlink() {
             let location = fs::read_link(&link).map_err(failed(&link))?;
             let text = location.to_str().ok_or_else(|| not_text(&location))?.to_owned();
@@ -95,6 +97,10 @@ struct Root {
 impl Walk<'_> {
     fn directory(&mut self, at: &Path, below: &str, root: &Root) -> Result<()> {
         let entries = list(at)?;
+        let is_version = |name: &str| name == self.dialect.version_file();
+        let version = entries.iter().find(|(name, _)| is_version(name)).map(|(_, metadata)| metadata);
+        // Written once, when the directory is made.
+        let made = version.and_then(|metadata| metadata.modified().ok());
         let unlogged: HashSet<&str> = entries.iter().filter_map(|(name, _)| name.strip_suffix("_init")).collect();
         for (name, metadata) in &entries {
             let inner = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
@@ -104,7 +110,7 @@ impl Walk<'_> {
                     self.directory(&path, &inner, root)?;
                 }
             } else if metadata.is_file() && self.keeps_file(name, below, &unlogged) {
-                self.add(path, &inner, metadata, root)?;
+                self.add(path, &inner, metadata, made, root)?;
             }
         }
         Ok(())
@@ -146,14 +152,27 @@ impl Walk<'_> {
         }
     }
 
-    fn add(&mut self, path: PathBuf, inner: &str, metadata: &Metadata, root: &Root) -> Result<()> {
+    fn place(&self, inner: &str, root: &Root) -> Option<Place> {
+        let (DatabaseDir { tablespace, database }, name) = in_database(inner, root)?;
+        let relation = Relation::of(name).filter(|relation| !relation.temporary)?;
+        let first_block = relation.segment * u64::from(self.control.blocks_per_segment);
+        let fork = Fork::ALL.into_iter().find(|fork| fork.name() == relation.fork)?;
+        Some(Place { fork: RelFork { tablespace, database, relation: number(relation.number)?, fork }, first_block })
+    }
+
+    fn add(
+        &mut self,
+        path: PathBuf,
+        inner: &str,
+        metadata: &Metadata,
+        made: Option<SystemTime>,
+        root: &Root,
+    ) -> Result<()> {
         let id = file_id(&format!("{}{inner}", root.known_as));
         let stored = RelPath::new(format!("{}{inner}", root.stored_below))
             .map_err(|error| Error::new(ErrorKind::Source, error.to_string()).on(path.display().to_string()))?;
-        let relation = is_relation(inner, &root.known_as).and_then(Relation::of);
-        let first_block =
-            relation.as_ref().map(|relation| relation.segment * u64::from(self.control.blocks_per_segment));
-        let by_lsn = relation.is_some_and(|relation| matches!(relation.fork, "main" | "init"));
+        let place = self.place(inner, root);
+        let by_lsn = place.is_some_and(|place| matches!(place.fork.fork, Fork::Main | Fork::Init));
         let entry = FileEntry {
             id,
             // A base with other checksums has pages that would not do: whoever switches them on rewrites every page and
@@ -161,13 +180,13 @@ impl Walk<'_> {
             generation: u64::from(self.control.checksums),
             tablespace: TablespaceId(root.tablespace),
             path: stored,
-            kind: if first_block.is_some() { FileKind::Paged } else { FileKind::Plain },
+            kind: if place.is_some() { FileKind::Paged } else { FileKind::Plain },
             page_size: self.control.block_size,
             len: metadata.len(),
             tracking: if by_lsn { Tracking::PageLsn } else { Tracking::Always },
             mode: Some(metadata.mode() & 0o777),
         };
-        let other = self.members.insert(id, Member { path: path.clone(), entry, first_block });
+        let other = self.members.insert(id, Member { path: path.clone(), entry, place, made });
         other.map_or(Ok(()), |other| {
             let text = format!("{} and {} have the same number", other.path.display(), path.display());
             Err(Error::new(ErrorKind::Unsupported, text).remedy("rewrite one of the two, by VACUUM FULL for instance"))
@@ -175,13 +194,22 @@ impl Walk<'_> {
     }
 }
 
-/// A file's name, when its directory is one of those that hold relations.
-fn is_relation<'p>(inner: &'p str, known_as: &str) -> Option<&'p str> {
+/// The directory of a database that a file lies in, and the file's name; `None` when it lies elsewhere.
+fn in_database<'p>(inner: &'p str, root: &Root) -> Option<(DatabaseDir, &'p str)> {
     let parts: Vec<&str> = inner.split('/').collect();
-    match (parts.as_slice(), known_as.is_empty()) {
-        (["global", name] | ["base", _, name], true) | ([_, _, name], false) => Some(name),
-        _ => None,
-    }
+    let (tablespace, database, name) = match (parts.as_slice(), root.known_as.is_empty()) {
+        (["global", name], true) => (GLOBAL_TABLESPACE, 0, name),
+        (["base", database, name], true) => (DEFAULT_TABLESPACE, number(database)?, name),
+        ([_, database, name], false) => (root.tablespace, number(database)?, name),
+        _ => return None,
+    };
+    Some((DatabaseDir { tablespace, database }, name))
+}
+
+/// A number as the server writes it.
+fn number(text: &str) -> Option<u32> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    plain.then(|| text.parse().ok())?
 }
 
 /// What a relation's file is called: `16385`, `16385.2`, `16385_vm`, `t3_16385`.
@@ -195,7 +223,7 @@ struct Relation<'n> {
 impl<'n> Relation<'n> {
     fn of(name: &'n str) -> Option<Self> {
         let (stem, segment) = match name.split_once('.') {
-            Some((stem, segment)) => (stem, segment.parse().ok()?),
+            Some((stem, segment)) => (stem, u64::from(number(segment)?)),
             None => (name, 0),
         };
         let numeric = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

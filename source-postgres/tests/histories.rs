@@ -1,5 +1,5 @@
-//! Random lives of clusters, backed up again and again while they go on: a chain that ends with the stopped server has
-//! every page as the server has it, and the chain before it opens with what was there.
+//! Random lives of clusters, backed up again and again while they go on, by each way of finding what changed: a chain
+//! that ends with the stopped server has every page as the server has it, and opens with what was there.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,12 +13,21 @@ mod common;
 
 use std::ops::Range;
 
+use common::ways::{Only, Way, archiving};
 use common::{Store, open, reachable};
+use setpiece_core::backup::BackupReport;
 use setpiece_core::model::{Level, Until};
+use setpiece_core::source::Source;
+use setpiece_source_postgres::{PostgresDirectory, PostgresSource};
 use setpiece_test_postgres::workload::Workload;
 use setpiece_test_postgres::{Cluster, MayDiffer, StopMode, Version, assert_same_pages, every_version};
 
-every_version!(no_change_is_missed);
+every_version!(
+    no_change_is_missed_by_looking_at_pages,
+    no_change_is_missed_in_the_log,
+    no_change_is_missed_in_archived_segments,
+    no_change_is_missed_in_summaries,
+);
 
 /// Other lives by `SETPIECE_TEST_SEEDS=FROM..UPTO`, for long runs.
 fn seeds() -> Range<u64> {
@@ -27,37 +36,77 @@ fn seeds() -> Range<u64> {
     from.parse().unwrap()..upto.parse().unwrap()
 }
 
-fn no_change_is_missed(version: Version) {
-    for seed in seeds() {
-        eprintln!("seed {seed}");
-        history(version, seed);
+fn no_change_is_missed_by_looking_at_pages(version: Version) {
+    seeds().for_each(|seed| history(version, seed, Way::Scan));
+}
+
+fn no_change_is_missed_in_the_log(version: Version) {
+    seeds().for_each(|seed| history(version, 1000 + seed, Way::Live));
+}
+
+fn no_change_is_missed_in_archived_segments(version: Version) {
+    seeds().for_each(|seed| history(version, 2000 + seed, Way::Record));
+}
+
+fn no_change_is_missed_in_summaries(version: Version) {
+    if version >= Version::V17 {
+        seeds().for_each(|seed| history(version, 3000 + seed, Way::Summaries));
     }
 }
 
-fn history(version: Version, seed: u64) {
-    let mut cluster = Cluster::new(version).checksums(true).start();
+/// A backup that goes one way, and is known to have gone it.
+fn back_up(store: &Store, source: impl Source, level: Level, way: Way, online: bool) -> BackupReport {
+    let report = store.try_backup(&Only(source, way), level).unwrap();
+    if report.summary.level != Level::Full {
+        way.check(&report, online);
+    }
+    report
+}
+
+fn history(version: Version, seed: u64, way: Way) {
+    eprintln!("seed {seed} {way:?}");
+    // Segments of one MiB: many records lie across their borders.
+    let builder = Cluster::new(version).segment_mib(if seed.is_multiple_of(2) { 1 } else { 16 });
+    let (mut cluster, archiver) = way.prepare(builder.checksums(true));
     let store = Store::new();
+    archiving(way, &archiver, &store, || live(&mut cluster, &store, seed, way));
+}
+
+/// A restore makes no tablespace that has no file.
+fn fill_tablespaces(cluster: &Cluster) {
+    let spaces = cluster.rows("SELECT spcname FROM pg_tablespace WHERE spcname !~ '^pg_'");
+    for space in spaces.iter().map(|row| &row[0]) {
+        cluster.execute(&format!("CREATE TABLE filling_{space} (n int) TABLESPACE {space}"));
+    }
+}
+
+fn live(cluster: &mut Cluster, store: &Store, seed: u64, way: Way) {
+    let online = |cluster: &Cluster, level| {
+        way.forget_log(cluster);
+        back_up(store, PostgresSource::open(&cluster.uri()).unwrap(), level, way, true)
+    };
     let mut life = Workload::new(seed);
-    life.run(&cluster, 30);
-    store.online(&cluster, Level::Full);
+    life.run(cluster, 30);
+    online(cluster, Level::Full);
     for round in 0..5 {
-        life.run(&cluster, 20 + seed % 7);
-        if (seed + round).is_multiple_of(4) {
+        life.run(cluster, 20 + seed % 7);
+        if (seed + round) % 4 == 0 {
             cluster.crash_and_recover();
         }
-        let level = if (seed + round).is_multiple_of(3) { Level::Cumulative } else { Level::Differential };
-        store.online(&cluster, level);
+        let level = if (seed + round) % 3 == 0 { Level::Cumulative } else { Level::Differential };
+        online(cluster, level);
     }
-    life.run(&cluster, 15);
-    life.settle(&cluster);
+    life.run(cluster, 15);
+    life.settle(cluster);
+    fill_tablespaces(cluster);
     let held = cluster.dump_logged();
     cluster.stop(StopMode::Fast);
-    store.offline(cluster.data_dir(), Level::Differential);
+    back_up(store, PostgresDirectory::open(cluster.data_dir()).unwrap(), Level::Differential, way, false);
     let dir = reachable();
     let back = dir.path().join("back");
     store.try_restore(Until::SetEnd, &back, &[]).unwrap();
     // A hint may be set without a new LSN while the page is being written; what it says, the server finds out again.
     let may_differ = MayDiffer { unlogged: true, hints: true, ..MayDiffer::default() };
     assert_same_pages(cluster.data_dir(), &back, may_differ);
-    assert_eq!(open(&cluster, &back).dump_logged(), held, "seed {seed}");
+    assert_eq!(open(cluster, &back).dump_logged(), held, "seed {seed}");
 }

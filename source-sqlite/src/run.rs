@@ -24,6 +24,8 @@ pub(crate) const FILE: FileId = FileId(1);
 /// The log stream; there is no other.
 pub(crate) const NODE: NodeId = NodeId(0);
 const TABLESPACE: TablespaceId = TablespaceId(0);
+/// Where changed pages are known from.
+const HOW: &str = "the database's own log";
 
 /// A backup that runs.
 pub(crate) struct Run {
@@ -145,8 +147,8 @@ impl BackupRun for Run {
             return Ok(ChangeMap::Unknown("the set below cannot prove which state it is".into()));
         };
         Ok(match self.changed_since(self.snapshot()?, since, marks)? {
-            Ok(pages) if pages.is_empty() => ChangeMap::Complete(Vec::new()),
-            Ok(pages) => ChangeMap::Complete(vec![FileChanges { file: FILE, pages }]),
+            Ok(pages) if pages.is_empty() => ChangeMap::Complete { changes: Vec::new(), how: HOW.into() },
+            Ok(pages) => ChangeMap::Complete { changes: vec![FileChanges { file: FILE, pages }], how: HOW.into() },
             Err(why) => ChangeMap::Unknown(why),
         })
     }

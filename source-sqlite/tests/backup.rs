@@ -100,7 +100,7 @@ fn change_maps_are_complete_or_say_so() {
         let source = SqliteSource::open(&path).unwrap();
         let mut run = begin(&source, Some(&base.cookie));
         match run.change_map(base.bak_end_lsn, base.marks.as_deref()).unwrap() {
-            ChangeMap::Complete(changes) => {
+            ChangeMap::Complete { changes, .. } => {
                 known += 1;
                 changes.iter().for_each(|change| write_pages(run.as_ref(), &change.pages, &increment));
                 let file = std::fs::OpenOptions::new().write(true).open(&increment).unwrap();
@@ -135,7 +135,7 @@ fn an_empty_log_links_only_if_the_database_file_did_not_change() {
     let source = SqliteSource::open(&path).unwrap();
     let run = begin(&source, Some(&again.cookie));
     assert!(
-        matches!(run.change_map(base.bak_end_lsn, base.marks.as_deref()).unwrap(), ChangeMap::Complete(changes) if !changes.is_empty())
+        matches!(run.change_map(base.bak_end_lsn, base.marks.as_deref()).unwrap(), ChangeMap::Complete { changes, .. } if !changes.is_empty())
     );
     drop(run);
     for _ in 0..2 {

@@ -1,7 +1,5 @@
 //! Choosing what a backup builds on, and how changed pages are found: the cheapest way that is proven complete.
 
-use std::collections::BTreeMap;
-
 use super::filter::Baseline;
 use super::options::BackupOptions;
 use crate::catalog::Catalog;
@@ -10,10 +8,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::media::repository::Repository;
 use crate::model::chain::{BaseChoice, BaseRequest, checkpoint_needed, choose_base};
 use crate::model::log::{FileChanges, LogTrack, continuous};
-use crate::model::{
-    BranchHistory, FileId, Level, LogUnit, Lsn, NodeRange, PageSet, SetId, SetSummary, StateMark, Tracking,
-};
-use crate::source::{BackupRun, BeginRequest, ChangeMap, IncrementRule, Source, SourceInfo};
+use crate::model::{BranchHistory, Level, LogUnit, Lsn, NodeRange, SetId, SetSummary, StateMark, Tracking};
+use crate::source::{BackupRun, BeginRequest, ChangeMap, IncrementRule, JoinedChanges, Source, SourceInfo};
 
 /// How often the source is asked for a checkpoint before giving up.
 const CHECKPOINTS: u32 = 16;
@@ -115,36 +111,43 @@ fn increment<'a>(
     decisions.push(how);
     let chain = ChainIndex::open(job.repository, &job.catalog.chain(base.id)?, hashed)
         .doing(|| format!("opening the base {}", base.name))?;
-    let baseline = Baseline::new(job.repository, chain, since, changes);
+    let baseline = Baseline::new(job.repository, chain, (since, base.began), changes);
     Ok(Plan { level: choice.level, base: choice.base, baseline: Some(baseline), decisions })
 }
 
-type Changes = BTreeMap<FileId, PageSet>;
-
 /// A change map, if there is a complete one: from the redo on record as far as that reaches without a gap, and from
-/// there on from the source. Otherwise why not, and what is done instead.
+/// there on from the source; or from the source alone. Otherwise why not, and what is done instead.
 fn changed_pages(
     job: &Inputs<'_>,
     run: &dyn BackupRun,
     base: &SetSummary,
     since: Lsn,
-) -> Result<(Option<Changes>, String)> {
-    let mut map = Changes::new();
+) -> Result<(Option<JoinedChanges>, String)> {
     // The marks are those of the end of the base; only where that is also its begin do they name the state at `since`.
     let marks = base.marks.as_deref().filter(|_| since == base.bak_end_lsn);
-    let from_source = run.change_map(since, marks)?;
-    if let ChangeMap::Complete(changes) = from_source {
-        add(&mut map, &changes);
-        return Ok((Some(map), "changed pages: the source knows them".into()));
-    }
-    let (reached, marks) = add_from_record(job, run, base, (since, marks), &mut map);
-    let rest = if reached > since { run.change_map(reached, marks.as_deref())? } else { from_source };
-    match rest {
-        ChangeMap::Complete(changes) => {
-            add(&mut map, &changes);
-            Ok((Some(map), format!("changed pages: from the archived redo up to LSN {reached}, then from the source")))
+    let mut on_record = JoinedChanges::new();
+    let (reached, reached_marks) = add_from_record(job, run, base, (since, marks), &mut on_record);
+    let mut not_the_rest = None;
+    if reached > since {
+        match run.change_map(reached, reached_marks.as_deref())? {
+            ChangeMap::Complete { changes, how } => {
+                add(&mut on_record, &changes);
+                let how = format!("changed pages: from the redo on record up to LSN {reached}, then from {how}");
+                return Ok((Some(on_record), how));
+            }
+            ChangeMap::Unknown(why) => not_the_rest = Some(why),
         }
-        ChangeMap::Unknown(why) => Ok((None, format!("changed pages: by looking at every page, because {why}"))),
+    }
+    match run.change_map(since, marks)? {
+        ChangeMap::Complete { changes, how } => {
+            let mut map = JoinedChanges::new();
+            add(&mut map, &changes);
+            Ok((Some(map), format!("changed pages: from {how}")))
+        }
+        ChangeMap::Unknown(why) => {
+            let why = not_the_rest.unwrap_or(why);
+            Ok((None, format!("changed pages: by looking at every page, because {why}")))
+        }
     }
 }
 
@@ -155,7 +158,7 @@ fn add_from_record(
     run: &dyn BackupRun,
     base: &SetSummary,
     (since, marks): (Lsn, Option<&[StateMark]>),
-    map: &mut Changes,
+    map: &mut JoinedChanges,
 ) -> (Lsn, Option<Vec<StateMark>>) {
     let units: Vec<&LogUnit> = job
         .catalog
@@ -176,7 +179,7 @@ fn add_from_record(
     if base.nodes.is_empty() { (since, None) } else { (reached, reached_marks) }
 }
 
-fn add(map: &mut Changes, changes: &[FileChanges]) {
+fn add(map: &mut JoinedChanges, changes: &[FileChanges]) {
     for change in changes {
         map.entry(change.file).or_default().union(&change.pages);
     }

@@ -4,7 +4,7 @@
 //! change map names it, when its LSN is above the base's begin, when its hash differs, when it is in use now and was not
 //! when the base was made, or when nothing is known of it. Of any other file everything is kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::index::{ChainIndex, SectionMap, continues, section_of, section_run, sections};
@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::format::limits::PAGE_HASH;
 use crate::format::{EntryContent, RunKind};
 use crate::media::repository::Repository;
-use crate::model::{FileEntry, FileId, Lsn, PageRun, PageSet, Tracking};
-use crate::source::{BackupRun, PageState};
+use crate::model::{FileEntry, FileId, Lsn, PageRun, PageSet, Timestamp, Tracking};
+use crate::source::{BackupRun, JoinedChanges, PageState};
 
 /// Bytes of a page hash: BLAKE3, cut short.
 pub(super) const HASH_LEN: usize = PAGE_HASH;
@@ -46,7 +46,9 @@ pub(super) struct Baseline<'a> {
     repository: &'a Repository,
     chain: ChainIndex,
     since: Lsn,
-    changes: Option<BTreeMap<FileId, PageSet>>,
+    /// When the base was begun.
+    began: Timestamp,
+    changes: Option<JoinedChanges>,
     known: Mutex<KnownSections>,
 }
 
@@ -57,10 +59,10 @@ impl<'a> Baseline<'a> {
     pub(super) fn new(
         repository: &'a Repository,
         chain: ChainIndex,
-        since: Lsn,
-        changes: Option<BTreeMap<FileId, PageSet>>,
+        (since, began): (Lsn, Timestamp),
+        changes: Option<JoinedChanges>,
     ) -> Self {
-        Baseline { repository, chain, since, changes, known: Mutex::default() }
+        Baseline { repository, chain, since, began, changes, known: Mutex::default() }
     }
 
     /// The pages of `entry` that the chain has as not in use.
@@ -114,12 +116,13 @@ pub(super) fn plan(baseline: Option<&Baseline<'_>>, run: &dyn BackupRun, entry: 
     }
     let rule = match (&baseline.changes, entry.tracking) {
         (Some(_), _) | (None, Tracking::Always) => Rule::All,
-        (None, Tracking::PageLsn) => Rule::After(baseline.since),
+        (None, Tracking::PageLsn) if run.lsns_tell(entry.id, baseline.began) => Rule::After(baseline.since),
+        (None, Tracking::PageLsn) => Rule::All,
         (None, Tracking::PageHash) => Rule::Differs,
     };
     let mut look = match (&baseline.changes, entry.tracking) {
         (Some(changes), Tracking::PageLsn | Tracking::PageHash) => {
-            let changed = changes.get(&entry.id).cloned().unwrap_or_default();
+            let changed = run.changed_pages(entry, changes);
             let mut look = surely.clone();
             look.union(&changed.within(PageRun::new(0, entry.pages())));
             look

@@ -1,11 +1,12 @@
 //! The work of a backup, cut into extents that the channels take one after the other.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::filter::FilePlan;
 use crate::catalog::index::{section_of, section_run};
 use crate::error::Result;
-use crate::model::{FileEntry, PageRun, PageSet};
+use crate::model::{FileEntry, PageRun};
 
 /// Raw bytes that a channel takes at once.
 pub(super) const EXTENT: u64 = 4 << 20;
@@ -32,7 +33,8 @@ pub(super) struct WorkQueue<'a, F> {
 #[derive(Default)]
 struct Cursor {
     file: usize,
-    current: Option<(Arc<FilePlan>, PageSet)>,
+    /// The plan of the file and the runs of pages that are left.
+    current: Option<(Arc<FilePlan>, VecDeque<PageRun>)>,
 }
 
 impl<'a, F: Fn(&FileEntry) -> Result<FilePlan> + Sync> WorkQueue<'a, F> {
@@ -49,12 +51,14 @@ impl<'a, F: Fn(&FileEntry) -> Result<FilePlan> + Sync> WorkQueue<'a, F> {
                 None => {
                     let mut plan = (self.plan)(entry)?;
                     let look = std::mem::take(&mut plan.look);
-                    (Arc::new(plan), look)
+                    (Arc::new(plan), look.runs().iter().copied().collect())
                 }
             };
-            if let Some(first) = left.runs().first().copied() {
+            if let Some(first) = left.pop_front() {
                 let pages = cut(entry, first);
-                drop(left.take(pages));
+                if first.count > pages.count {
+                    left.push_front(PageRun::new(pages.end(), first.count - pages.count));
+                }
                 cursor.current = Some((plan.clone(), left));
                 return Ok(Some(Extent { file: cursor.file, plan, pages }));
             }

@@ -36,7 +36,8 @@ pub struct LogUnit {
     /// Bytes of redo.
     #[n(6)]
     pub len: u64,
-    /// The pages it changes, when the source could tell completely; the change map of later increments.
+    /// The pages it changes, when the source could tell completely; the change map of later increments. The units of a
+    /// node that follow each other name together all that their redo changes.
     #[n(7)]
     pub changes: Option<Vec<FileChanges>>,
     /// The engine's own name for it, such as a segment's file name.
@@ -63,10 +64,10 @@ pub enum Timing {
 /// Pages of one file that a unit of redo changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct FileChanges {
-    /// The file.
+    /// The file, or a number by which the source means several (see `BackupRun::changed_pages`).
     #[n(0)]
     pub file: FileId,
-    /// The pages.
+    /// The pages, or what the source counts below such a number.
     #[n(1)]
     pub pages: PageSet,
 }

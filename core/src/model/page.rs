@@ -4,6 +4,9 @@ use minicbor::{Decode, Encode};
 
 use super::id::PageNo;
 
+/// So many runs are put into a set one by one.
+const FEW: usize = 4;
+
 /// `count` pages from `first` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(array)]
@@ -92,9 +95,25 @@ impl PageSet {
 
     /// Adds every page of `other`.
     pub fn union(&mut self, other: &PageSet) {
-        for &run in &other.0 {
-            self.insert(run);
+        if other.0.len() <= FEW || self.0.is_empty() {
+            other.0.iter().for_each(|run| self.insert(*run));
+            return;
         }
+        // Many runs at once go in one pass: put in one by one, each would move all behind it.
+        let mut joined: Vec<PageRun> = Vec::with_capacity(self.0.len() + other.0.len());
+        let (mut ours, mut theirs) = (self.0.iter().copied().peekable(), other.0.iter().copied().peekable());
+        loop {
+            let theirs_first = match (ours.peek(), theirs.peek()) {
+                (Some(our), Some(their)) => their.first < our.first,
+                (our, _) => our.is_none(),
+            };
+            let Some(run) = (if theirs_first { theirs.next() } else { ours.next() }) else { break };
+            match joined.last_mut().filter(|last| run.first.0 <= last.end()) {
+                Some(last) => last.count = last.end().max(run.end()) - last.first.0,
+                None => joined.push(run),
+            }
+        }
+        self.0 = joined;
     }
 
     /// The pages of this set that lie within `run`.
@@ -189,6 +208,20 @@ mod tests {
     }
 
     proptest! {
+        /// Many runs at once are joined as they are one by one.
+        #[test]
+        fn joins_many_runs_like_one_by_one(
+            one in proptest::collection::vec((0u64..90, 1u64..5), 0..20),
+            other in proptest::collection::vec((0u64..90, 1u64..5), 0..20),
+        ) {
+            let set = |runs: Vec<(u64, u64)>| runs.into_iter().map(|(first, n)| PageRun::new(first, n)).collect();
+            let (one, other): (PageSet, PageSet) = (set(one), set(other));
+            let mut joined = one.clone();
+            joined.union(&other);
+            prop_assert!(joined.is_valid());
+            prop_assert_eq!(expand(&joined), &expand(&one) | &expand(&other));
+        }
+
         /// Taking many runs in one pass gives each page to the first run that has it.
         #[test]
         fn takes_many_runs_like_one_by_one(

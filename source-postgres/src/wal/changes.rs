@@ -258,6 +258,13 @@ impl Changes {
         self.forks.values().map(|changes| changes.blocks.runs().len()).sum()
     }
 
+    /// The same with no more than `most` runs of blocks, or one for each fork: gaps are filled, the smallest first.
+    #[must_use]
+    pub fn bounded(mut self, most: usize) -> Self {
+        self.bound(most);
+        self
+    }
+
     /// Fills gaps, the smallest first, until there are no more than `most` runs, or one for each fork.
     pub(super) fn bound(&mut self, most: usize) {
         let mut gap = 1u64;

@@ -62,6 +62,7 @@ pub use fork::ForkChanges;
 pub use gather::Gatherer;
 pub use lsn::{lsn_text, parse_lsn};
 pub use name::{SegmentName, SegmentSize, WalFile};
+pub use page::last_begun;
 pub use paths::{FileLayout, RelFile};
 pub use reader::{Reader, Records, WalEnd};
 pub use record::{BlockRef, Record};

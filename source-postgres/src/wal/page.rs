@@ -89,6 +89,20 @@ impl LongHeader {
     }
 }
 
+/// Where in `pages`, whole pages of `block_size` bytes from the end of a segment, the last one begins on which a record
+/// begins; `None` when they hold the middle of a record and nothing else, or are no pages.
+#[must_use]
+pub fn last_begun(pages: &[u8], block_size: usize) -> Option<usize> {
+    let count = pages.len().checked_div(block_size)?;
+    (0..count).rev().map(|number| number * block_size).find(|at| {
+        let header = pages.get(*at..).and_then(PageHeader::read);
+        header.is_some_and(|header| {
+            let continued = if header.continues() { header.remaining as usize } else { 0 };
+            !header.is_blank() && continued.next_multiple_of(8) < block_size.saturating_sub(header.len())
+        })
+    })
+}
+
 /// What all pages of a stream of WAL have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stream {

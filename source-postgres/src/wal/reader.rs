@@ -14,7 +14,7 @@ use super::lsn::lsn_text;
 use super::page::{Misfit, PageHeader, Stream};
 use super::record::{self, BlockRef, MAX_RECORD, Record, RecordHeader};
 use super::rmgr;
-use super::segment::describe;
+use super::segment::{SegmentInfo, describe};
 
 /// Where WAL ends and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ enum Open {
 }
 
 /// Reads records out of pages that are pushed to it in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reader {
     stream: Option<Stream>,
     /// Where the bytes that are pushed next must begin.
@@ -107,6 +107,20 @@ impl Reader {
             end: None,
             unread: false,
         }
+    }
+
+    /// A reader that begins with the page at `at`, in the segment that `segment` describes.
+    #[must_use]
+    pub fn within(segment: &SegmentInfo, at: Lsn) -> Self {
+        let SegmentInfo { version, system, size, block_size, .. } = *segment;
+        let stream = Stream { version, system, segment_size: size, block_size };
+        Reader { stream: Some(stream), position: at, timeline: segment.timeline, ..Reader::new() }
+    }
+
+    /// Where the record begins that the bytes pushed so far hold in part.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<Lsn> {
+        if let Open::Record(start, _) = self.open { Some(start) } else { None }
     }
 
     /// Where the bytes that are pushed next must begin; 0 before the first.

@@ -310,7 +310,8 @@ impl BackupRun for Run {
                 transactions.extend(Package::decode(&log.read(seq)?)?.0.transactions);
             }
         }
-        Ok(ChangeMap::Complete(file_changes(transactions.iter().filter(|ptx| ptx.lsn > since))))
+        let changes = file_changes(transactions.iter().filter(|ptx| ptx.lsn > since));
+        Ok(ChangeMap::Complete { changes, how: "the engine's own redo".into() })
     }
 
     fn end(&mut self) -> Result<EndInfo> {

@@ -119,7 +119,8 @@ fn change_maps_are_complete() {
 
         let source = model.source();
         let run = source.begin(&request(&Scope::Database)).unwrap();
-        let ChangeMap::Complete(map) = run.change_map(since, None).unwrap() else { panic!("must be complete") };
+        let map = run.change_map(since, None).unwrap();
+        let ChangeMap::Complete { changes: map, .. } = map else { panic!("must be complete") };
         covers(&map, &old, &new);
 
         let mut units: BTreeMap<_, FileChanges> = BTreeMap::new();

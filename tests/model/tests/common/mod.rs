@@ -78,7 +78,7 @@ pub fn backup_onto(
     let files = run.files().to_vec();
     let map = match choice {
         Choice::Named(since) => match run.change_map(since, None)? {
-            ChangeMap::Complete(map) => Some(map),
+            ChangeMap::Complete { changes, .. } => Some(changes),
             ChangeMap::Unknown(_) => None,
         },
         _ => None,
