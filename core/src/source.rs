@@ -323,6 +323,15 @@ pub trait LogStream: Send {
     fn durable(&mut self, lsn: Lsn) -> Result<()>;
 }
 
+/// A file that a restore has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// Where it lies now: below the directory that is recovered, or in the new place of its tablespace.
+    pub path: PathBuf,
+    /// CRC-32C of what was written, taken before it was; present when [`Recovery::wants_checksums`] says so.
+    pub crc32c: Option<u32>,
+}
+
 /// What a recovery is to do.
 #[derive(Clone, Debug)]
 pub struct RecoverRequest<'a> {
@@ -330,6 +339,8 @@ pub struct RecoverRequest<'a> {
     pub directory: &'a Path,
     /// The files as the set records them.
     pub files: &'a [FileEntry],
+    /// Where each of them lies now, in the same order.
+    pub written: &'a [WrittenFile],
     /// For each node, the redo already contained.
     pub from: &'a [NodeRange],
     /// What is restored is consistent from here on.
@@ -389,6 +400,11 @@ pub trait LogFeed {
 pub trait Recovery: Send + Sync {
     /// The engine, as in [`SourceInfo::engine`].
     fn engine(&self) -> &str;
+
+    /// Whether [`RecoverRequest::written`] is to have checksums, for an engine with a list of its own to put them in.
+    fn wants_checksums(&self) -> bool {
+        false
+    }
 
     /// Applies redo to the files in `request.directory` until the target and makes the database a branch of its own.
     ///

@@ -12,6 +12,7 @@ mod control;
 mod dialect;
 mod directory;
 mod identity;
+mod manifest;
 mod open;
 mod page;
 mod recovery;

@@ -7,12 +7,14 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
+use std::time::SystemTime;
 
 use setpiece_core::model::{BranchHistory, FileEntry, Lsn, Until};
 use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::dialect::Dialect;
+use crate::manifest::{self, WalRange};
 use crate::page;
 use crate::segments::{history_name, history_text};
 use crate::settings;
@@ -51,11 +53,15 @@ impl Recovery for PostgresRecovery {
         self.link_tablespaces(request)?;
         let wal = directory.join(self.0.name("wal"));
         let mut redo_ends = Lsn(0);
+        let mut range = wal_range(request);
         while let Some((unit, bytes)) = log.next()? {
             redo_ends = redo_ends.max(unit.span.upto);
             let name = unit.name.as_deref().filter(|name| settings::is_plain_name(name)).ok_or_else(|| {
                 Error::damaged(format!("redo unit {} of branch {}", unit.seq, unit.branch), "it has no segment's name")
             })?;
+            if let Some(range) = range.as_mut().filter(|range| is_record(range) && unit.span.after <= range.start) {
+                range.end = manifest::record_end(&bytes, range.start).unwrap_or(range.end);
+            }
             write_new(&wal.join(name), &bytes)?;
         }
         for history in histories(request.branch) {
@@ -66,7 +72,12 @@ impl Recovery for PostgresRecovery {
             }
         }
         settings::write(directory, request, redo_ends)?;
+        manifest::write(self.0, request, range, SystemTime::now())?;
         Ok(Recovered { lsn: stops_at(request), time: None, branch: None })
+    }
+
+    fn wants_checksums(&self) -> bool {
+        self.0 == Dialect::Postgresql
     }
 
     fn stops_at(&self, _until: &Until) -> bool {
@@ -108,6 +119,19 @@ impl PostgresRecovery {
         }
         Ok(())
     }
+}
+
+/// The redo that the set needs.
+fn wal_range(request: &RecoverRequest<'_>) -> Option<WalRange> {
+    let node = request.from.first()?;
+    let forked = request.branch.points.iter().find(|point| node.end_lsn <= point.fork);
+    let timeline = forked.map_or(request.branch.current, |point| point.parent).0;
+    Some(WalRange { timeline, start: node.begin_lsn, end: node.end_lsn })
+}
+
+/// Whether a range stands for the record at its begin, as that of a server that was shut down does for its checkpoint.
+fn is_record(range: &WalRange) -> bool {
+    range.end.0 == range.start.0.saturating_add(1)
 }
 
 /// A history and those of the timelines it came from.

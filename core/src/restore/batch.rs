@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gather::{Gather, Memory, Ticket};
 use super::plan::{RestorePlan, resolve};
+use super::sum::FileSum;
 use super::target::{Places, Workplace, write_at};
 use crate::catalog::index::{LiveFrame, sections};
 use crate::error::Result;
@@ -14,6 +16,7 @@ use crate::format::EntryContent;
 use crate::media::repository::Repository;
 use crate::model::{FileEntry, PageRun};
 use crate::pipeline::write_back::WriteBack;
+use crate::source::WrittenFile;
 
 /// Bytes of neighbouring frames that are read with one opening of a piece.
 const STORED: u64 = 2 << 20;
@@ -29,12 +32,16 @@ pub(super) struct Target {
     /// The file as the set has it.
     pub entry: FileEntry,
     file: Arc<File>,
+    sum: Option<Arc<FileSum>>,
     dirty: AtomicU64,
 }
 
 impl Target {
     /// Writes bytes at a place in the file.
     pub(super) fn write(&self, bytes: &[u8], offset: u64, write_back: &WriteBack) -> Result<()> {
+        if let Some(sum) = &self.sum {
+            sum.add(bytes, offset);
+        }
         write_at(&self.file, bytes, offset, self.entry.path.as_str())?;
         let len = bytes.len() as u64;
         if self.dirty.fetch_add(len, Ordering::Relaxed) % WRITE_BACK + len >= WRITE_BACK {
@@ -80,7 +87,13 @@ pub(super) struct Batches<'a> {
     places: Places<'a>,
     memory: Arc<Memory>,
     cursor: Mutex<Cursor>,
+    /// Whether checksums are wanted.
+    sums: bool,
+    made: Mutex<Vec<MadeFile>>,
 }
+
+/// A file that was made: where, what will be its length, and its checksum as far as it is written.
+type MadeFile = (PathBuf, u64, Option<Arc<FileSum>>);
 
 #[derive(Default)]
 struct Cursor {
@@ -94,11 +107,11 @@ impl<'a> Batches<'a> {
     pub(super) fn new(
         repository: &'a Repository,
         plan: &'a RestorePlan,
-        workplace: &'a Workplace,
+        (workplace, sums): (&'a Workplace, bool),
         places: Places<'a>,
     ) -> Self {
-        let (memory, cursor) = Default::default();
-        Batches { repository, plan, workplace, places, memory, cursor }
+        let (memory, cursor, made) = Default::default();
+        Batches { repository, plan, workplace, places, memory, cursor, sums, made }
     }
 
     /// The next batch; `None` when every file is made and all frames are handed out.
@@ -128,8 +141,17 @@ impl<'a> Batches<'a> {
 
     fn make(&self, entry: &FileEntry) -> Result<Arc<Target>> {
         let tablespace = self.plan.tablespaces.iter().find(|tablespace| tablespace.id == entry.tablespace);
-        let file = Arc::new(self.workplace.create(entry, tablespace, &self.places)?);
-        Ok(Arc::new(Target { entry: entry.clone(), file, dirty: AtomicU64::new(0) }))
+        let (file, path) = self.workplace.create(entry, tablespace, &self.places)?;
+        let sum = self.sums.then(Arc::<FileSum>::default);
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push((path, entry.len, sum.clone()));
+        Ok(Arc::new(Target { entry: entry.clone(), file: Arc::new(file), sum, dirty: AtomicU64::new(0) }))
+    }
+
+    /// What was written, in the order of the plan's files, when all batches are done.
+    pub(super) fn written(self) -> Vec<WrittenFile> {
+        let made = self.made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let written = |(path, len, sum): MadeFile| WrittenFile { path, crc32c: sum.map(|sum| sum.whole(len)) };
+        made.into_iter().map(written).collect()
     }
 }
 

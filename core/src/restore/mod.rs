@@ -11,6 +11,7 @@ mod gather;
 pub mod plan;
 mod read;
 mod request;
+mod sum;
 mod target;
 
 use std::path::Path;
@@ -111,7 +112,8 @@ fn run(
 ) -> Result<(Option<Recovered>, Applied)> {
     around.observer.event(&Event::Started { operation: "restore", total_bytes: plan.totals.write_bytes });
     around.step("pages")?;
-    read::pages(repository, plan, request, workplace, around)?;
+    let sums = engine.is_some_and(|engine| engine.wants_checksums());
+    let written = read::pages(repository, plan, request, (workplace, sums), around)?;
     plan.key_files.iter().try_for_each(|copy| workplace.key_file(copy))?;
     let Some(engine) = engine else { return Ok(Default::default()) };
     around.step("recover")?;
@@ -122,6 +124,7 @@ fn run(
     let recovery = RecoverRequest {
         directory: workplace.path(),
         files: &plan.files,
+        written: &written,
         from: &plan.start.nodes,
         consistent_from: plan.start.bak_end_lsn,
         complete_upto: if request.ends_with_set() { plan.start.bak_end_lsn } else { plan.reaches },

@@ -17,18 +17,19 @@ use crate::media::repository::{Repository, read_full};
 use crate::model::{FileEntry, PageRun};
 use crate::pipeline::run::{Stop, workers};
 use crate::pipeline::write_back::WriteBack;
+use crate::source::WrittenFile;
 use crate::transform::{PieceReader, Workbench};
 
-/// Restores every page of the plan into the workplace.
+/// Restores every page of the plan into the workplace; says what was written, with checksums if they are wanted.
 pub(super) fn pages(
     repository: &Repository,
     plan: &RestorePlan,
     request: &RestoreRequest,
-    workplace: &Workplace,
+    (workplace, sums): (&Workplace, bool),
     around: Surroundings<'_>,
-) -> Result<()> {
+) -> Result<Vec<WrittenFile>> {
     let stop = Stop::new(around.cancel);
-    let batches = Batches::new(repository, plan, workplace, Places { map: &request.map });
+    let batches = Batches::new(repository, plan, (workplace, sums), Places { map: &request.map });
     let write_back = WriteBack::start()?;
     let done = workers("restore", usize::from(request.channels), &stop, |_| {
         let mut channel = Channel::new(repository, plan, around.observer, &write_back);
@@ -37,7 +38,8 @@ pub(super) fn pages(
         }
         Ok(())
     });
-    done.and(write_back.finish())
+    done.and(write_back.finish())?;
+    Ok(batches.written())
 }
 
 struct Channel<'a> {

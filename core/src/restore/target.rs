@@ -59,8 +59,13 @@ impl Workplace {
         Ok(placed.into_iter().filter_map(|(tablespace, directory)| Some((tablespace, directory?))).collect())
     }
 
-    /// Makes a file of its final length, all zeros. It gets its permissions at the end: they may forbid writing to it.
-    pub(super) fn create(&self, file: &FileEntry, tablespace: Option<&Tablespace>, map: &Places<'_>) -> Result<File> {
+    /// Makes a file of its final length, all zeros, and says where. It gets its permissions at the end: they may forbid writing to it.
+    pub(super) fn create(
+        &self,
+        file: &FileEntry,
+        tablespace: Option<&Tablespace>,
+        map: &Places<'_>,
+    ) -> Result<(File, PathBuf)> {
         let path = map.place(&self.path, file, tablespace)?;
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed(directory))?;
@@ -68,9 +73,9 @@ impl Workplace {
         let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path).map_err(failed(&path))?;
         made.set_len(file.len).map_err(failed(&path))?;
         if let Some(mode) = file.mode.map(|mode| mode & 0o777).filter(|mode| *mode != MODE) {
-            self.modes.lock().unwrap_or_else(PoisonError::into_inner).push((path, mode));
+            self.modes.lock().unwrap_or_else(PoisonError::into_inner).push((path.clone(), mode));
         }
-        Ok(made)
+        Ok((made, path))
     }
 
     /// Writes a key file that the set carried, for its owner only.
