@@ -16,6 +16,7 @@ mod manifest;
 mod open;
 mod page;
 mod recovery;
+mod reuse;
 mod run;
 mod segments;
 mod session;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use setpiece_core::model::{Lsn, Timestamp};
-use setpiece_core::source::RecoverRequest;
+use setpiece_core::source::{RecoverRequest, UNFINISHED};
 use setpiece_core::{Error, Result};
 use sha2::{Digest, Sha256};
 
@@ -25,8 +25,9 @@ const FILE: &str = "backup_manifest";
 /// The first major version that knows manifests, and the first whose manifests name the cluster.
 const FIRST: u32 = 13;
 const NAMED: u32 = 17;
-/// What is not read to check it: the manifest itself, and what recovery changes. The server's tool passes over it too.
-const UNCHECKED: [&str; 3] = [FILE, "recovery.signal", "standby.signal"];
+/// What is not in it: the manifest itself, what recovery changes, which the server's tool passes over too, and what is gone
+/// when the restore is done.
+const UNCHECKED: [&str; 4] = [FILE, "recovery.signal", "standby.signal", UNFINISHED];
 /// Written by the recovery after the files were, so its checksum is taken from the file.
 const CHANGED: &str = "postgresql.auto.conf";
 
@@ -54,10 +55,22 @@ pub(crate) fn write(
     }
     let mut files = written(dialect, request)?;
     add_others(directory, directory, &dialect.name("wal"), &mut files)?;
-    let system = if major >= NAMED { Some(Control::read(directory, dialect)?.0.system_identifier) } else { None };
+    // The control file may not be in its place yet.
+    for carried in request.carried {
+        let sum = (carried.bytes.len() as u64, crc32c::crc32c(&carried.bytes));
+        files.entry(carried.path.as_str().to_owned()).or_insert(sum);
+    }
+    let system = if major >= NAMED { Some(system_identifier(dialect, request)?) } else { None };
     let text = text(&files, system, range, now.into());
     let path = directory.join(FILE);
     fs::write(&path, text).map_err(|error| Error::io(path.display().to_string(), error))
+}
+
+fn system_identifier(dialect: Dialect, request: &RecoverRequest<'_>) -> Result<u64> {
+    let path = dialect.control_file();
+    let control = request.carried.iter().find(|carried| carried.path.as_str() == path);
+    let control = control.ok_or_else(|| Error::damaged(path.clone(), "the set does not hold it"))?;
+    Ok(Control::decode(&control.bytes).map_err(|error| error.on(path))?.system_identifier)
 }
 
 /// Length and checksum of each file, by its path as the server sees it.

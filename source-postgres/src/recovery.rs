@@ -9,8 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::time::SystemTime;
 
-use setpiece_core::model::{BranchHistory, FileEntry, Lsn, Until};
-use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery};
+use setpiece_core::model::{BranchHistory, FileEntry, Lsn, SourceId, Until};
+use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery, Reuse};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::dialect::Dialect;
@@ -78,6 +78,10 @@ impl Recovery for PostgresRecovery {
 
     fn wants_checksums(&self) -> bool {
         self.0 == Dialect::Postgresql
+    }
+
+    fn reuse(&self, directory: &Path, source: SourceId, unfinished: bool) -> Result<Reuse> {
+        crate::reuse::reuse(directory, self.0, source, unfinished)
     }
 
     fn stops_at(&self, _until: &Until) -> bool {

@@ -77,6 +77,7 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
         directory: to,
         files: &base.files,
         written: &[],
+        carried: &[],
         from: &base.nodes,
         consistent_from: base.lsn,
         complete_upto: units.last().map_or(base.lsn, |last| last.unit.span.upto),

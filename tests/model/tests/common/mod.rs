@@ -189,6 +189,7 @@ impl<'a> Ask<'a> {
             directory,
             files: &self.backup.files,
             written: &[],
+            carried: &[],
             from: &self.backup.nodes,
             consistent_from: self.backup.end,
             complete_upto: self.backup.end,
