@@ -45,11 +45,9 @@ impl PostgresDirectory {
         let control = self.control()?;
         match control.state {
             State::ShutDown | State::ShutDownInRecovery => Ok(control),
-            State::Other(state) => {
-                Err(Error::new(ErrorKind::Source, format!("the server was not shut down cleanly (state {state})"))
-                    .on(place())
-                    .remedy("start it so that it recovers, then stop it or back it up online"))
-            }
+            state => Err(Error::new(ErrorKind::Source, format!("the server was not shut down cleanly ({state:?})"))
+                .on(place())
+                .remedy("start it so that it recovers, then stop it or back it up online")),
         }
     }
 
@@ -104,6 +102,7 @@ impl Source for PostgresDirectory {
             parameters: vec![("data_checksums".into(), control.checksums.to_string())],
             files: Files::new(tree),
             control,
+            standby: false,
             session: None,
             log,
             end: None,

@@ -22,6 +22,7 @@ mod segments;
 mod session;
 mod settings;
 mod source;
+mod standby;
 mod tree;
 pub mod wal;
 

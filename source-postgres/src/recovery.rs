@@ -3,6 +3,7 @@
 //! The redo that the plan chose is laid into the log directory, the recovery settings say where to stop, and the histories
 //! of timelines tell the server which way to go and which numbers are taken.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -52,7 +53,7 @@ impl Recovery for PostgresRecovery {
         self.make_directories(directory, request.files)?;
         self.link_tablespaces(request)?;
         let wal = directory.join(self.0.name("wal"));
-        let mut redo_ends = Lsn(0);
+        let (mut redo_ends, mut laid) = (Lsn(0), BTreeMap::<String, Lsn>::new());
         let mut range = wal_range(request);
         while let Some((unit, bytes)) = log.next()? {
             redo_ends = redo_ends.max(unit.span.upto);
@@ -62,13 +63,18 @@ impl Recovery for PostgresRecovery {
             if let Some(range) = range.as_mut().filter(|range| is_record(range) && unit.span.after <= range.start) {
                 range.end = manifest::record_end(&bytes, range.start).unwrap_or(range.end);
             }
-            write_new(&wal.join(name), &bytes)?;
+            // A segment that was still growing when it was stored comes before the whole one of the same name.
+            let upto = laid.entry(name.to_owned()).or_default();
+            if unit.span.upto > *upto {
+                *upto = unit.span.upto;
+                write(&wal.join(name), &bytes)?;
+            }
         }
         for history in histories(request.branch) {
             if let Some(text) = history_text(&history) {
                 let timeline = u32::try_from(history.current.0)
                     .map_err(|_| Error::damaged(format!("branch {}", history.current), "is no timeline"))?;
-                write_new(&wal.join(history_name(timeline)), text.as_bytes())?;
+                write(&wal.join(history_name(timeline)), text.as_bytes())?;
             }
         }
         settings::write(directory, request, redo_ends)?;
@@ -161,8 +167,8 @@ fn make_directory(path: &Path) -> Result<()> {
     made.map_err(|error| Error::io(path.display().to_string(), error))
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| file.write_all(bytes));
     written.map_err(|error| {
         Error::new(ErrorKind::Io, "could not be written").on(path.display().to_string()).because(error)

@@ -88,11 +88,10 @@ fn a_directory_is_brought_back_to_the_set(version: Version) {
     scene.store.try_restore(Until::SetEnd, &fresh, &[("other".into(), moved.clone())]).unwrap();
     let over = scene.store.try_delta(&data, &scene.map()).unwrap();
     let whole: u64 = over.totals.write_bytes;
-    let differs = |(a, b): &(&(PathBuf, Vec<u8>), &(PathBuf, Vec<u8>))| a != b;
     let (left, right) = (all(&data), all(&fresh));
     let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
     assert_eq!(names(&left), names(&right));
-    let other: Vec<_> = left.iter().zip(&right).filter(differs).map(|(a, _)| &a.0).collect();
+    let other: Vec<_> = left.iter().zip(&right).filter(|(a, b)| a != b).map(|(a, _)| &a.0).collect();
     assert_eq!(other, [Path::new("tablespace_map")]);
     assert_eq!(all(&scene.place), all(&moved));
     scene.verify(&data);
