@@ -245,6 +245,14 @@ impl Setpiece {
         crate::restore::plan(&self.repository, request, self.around())
     }
 
+    /// Refuses a target as the restore of a plan would, and writes nothing.
+    ///
+    /// # Errors
+    /// As [`restore`](crate::restore::restore) fails before anything is written.
+    pub fn check_target(&self, plan: &RestorePlan, request: &RestoreRequest, to: &Path) -> Result<()> {
+        crate::restore::check_target_of(&self.recoveries, plan, request, to)
+    }
+
     /// Starts a restored database and waits until it is open to its users. `engine` is that of the set it came from.
     ///
     /// # Errors
@@ -258,7 +266,8 @@ impl Setpiece {
         recovery.open(directory, how)
     }
 
-    /// Restores and recovers into a directory that does not exist yet or is empty.
+    /// Restores and recovers into a directory that does not exist yet or is empty, or with [`RestoreRequest::delta`] over
+    /// one that holds the database.
     ///
     /// # Errors
     /// As [`restore`](crate::restore::restore), and [`Target`](crate::ErrorKind::Target) for a place inside of the

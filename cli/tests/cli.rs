@@ -153,16 +153,28 @@ fn a_repository_is_where_it_is_said_to_be() {
 }
 
 #[test]
-fn options_that_nothing_can_do_yet_are_refused_before_anything_is_opened() {
+fn options_that_nothing_can_do_yet_are_refused() {
     let place = Place::new();
-    let refused = place.fails(&["restore", "--repo", "disk:nowhere", "--to", "x", "--delta"], 2, 1);
-    assert_eq!(refused["error"]["object"], "--delta");
-    let help = place.text_of(&["restore", "--help"]);
-    assert_eq!(help.matches("Not for any engine yet").count(), 1, "{help}");
     place.ok(&["init", "--no-encryption", "--repo", "disk:r"]);
     place.database(1);
     place.fails(&["backup", "--repo", "disk:r", "--source", "sqlite:app.db", "--scope", "table:t"], 2, 1);
-    assert!(!place.path("x").exists());
+}
+
+#[test]
+fn sqlite_is_not_restored_over_what_is_there() {
+    let place = Place::new();
+    place.ok(&["init", "--no-encryption", "--repo", "disk:r"]);
+    place.database(1);
+    place.ok(&["backup", "--repo", "disk:r", "--source", "sqlite:app.db"]);
+    place.ok(&["restore", "--repo", "disk:r", "--to", "x"]);
+    let before = std::fs::read(place.path("x/app.db")).unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        let args = [&["restore", "--repo", "disk:r", "--to", "x", "--delta"], more].concat();
+        let refused = place.fails(&args, 2, 1);
+        assert!(refused["error"]["remedy"].as_str().unwrap().contains("new directory"), "{refused}");
+    }
+    assert_eq!(std::fs::read(place.path("x/app.db")).unwrap(), before);
+    assert_eq!(std::fs::read_dir(place.path("x")).unwrap().count(), 2);
 }
 
 #[test]

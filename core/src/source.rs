@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::log::FileChanges;
 use crate::model::{
     BranchHistory, BranchId, CarriedFile, Consistency, FileEntry, FileId, Level, LogUnit, Lsn, NodeId, NodeRange,
-    PageSet, RecoveryTarget, Scope, Seq, SourceId, StateMark, Tablespace, Timestamp, Until,
+    PageSet, RecoveryTarget, RelPath, Scope, Seq, SourceId, StateMark, Tablespace, Timestamp, Until,
 };
 
 /// Who a source is. Two descriptions with the same `id` are the same database, on whatever branch.
@@ -355,6 +355,28 @@ pub trait LogStream: Send {
     fn durable(&mut self, lsn: Lsn) -> Result<()>;
 }
 
+/// A file that a restore has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// Where it lies now: below the directory that is recovered, or in the new place of its tablespace.
+    pub path: PathBuf,
+    /// CRC-32C of what was written, taken before it was; present when [`Recovery::wants_checksums`] says so.
+    pub crc32c: Option<u32>,
+}
+
+/// The name of the file that marks a directory whose restore is not finished. It lies at the top of the directory.
+pub const UNFINISHED: &str = "setpiece-unfinished";
+
+/// What an engine says of a directory that a restore may rewrite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reuse {
+    /// A file that every set carries (see [`EndInfo::carried`]) and without which the engine does not open the directory:
+    /// it is taken away first and put in last.
+    pub keystone: RelPath,
+    /// Symbolic links in the directory that are the engine's own and lead to tablespaces.
+    pub links: Vec<RelPath>,
+}
+
 /// What a recovery is to do.
 #[derive(Clone, Debug)]
 pub struct RecoverRequest<'a> {
@@ -362,6 +384,10 @@ pub struct RecoverRequest<'a> {
     pub directory: &'a Path,
     /// The files as the set records them.
     pub files: &'a [FileEntry],
+    /// Where each of them lies now, in the same order.
+    pub written: &'a [WrittenFile],
+    /// Small files that the set carries. They are in the directory, except for [`Reuse::keystone`] where one is rewritten.
+    pub carried: &'a [CarriedFile],
     /// For each node, the redo already contained.
     pub from: &'a [NodeRange],
     /// What is restored is consistent from here on.
@@ -421,6 +447,23 @@ pub trait LogFeed {
 pub trait Recovery: Send + Sync {
     /// The engine, as in [`SourceInfo::engine`].
     fn engine(&self) -> &str;
+
+    /// Whether [`RecoverRequest::written`] is to have checksums, for an engine with a list of its own to put them in.
+    fn wants_checksums(&self) -> bool {
+        false
+    }
+
+    /// Whether a restore may rewrite a directory that is there already: it has to be `source`'s, and not in use. With
+    /// `unfinished` a restore of that source was interrupted in it, and the keystone may be missing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Target`] when it may not; [`ErrorKind::Usage`] for engines that have no use for it.
+    fn reuse(&self, directory: &Path, source: SourceId, unfinished: bool) -> Result<Reuse> {
+        let _unused_by_most = (source, unfinished);
+        Err(Error::new(ErrorKind::Usage, format!("{} is not restored over what is there", self.engine()))
+            .on(directory.display().to_string())
+            .remedy("restore into a new directory"))
+    }
 
     /// Applies redo to the files in `request.directory` until the target and makes the database a branch of its own.
     ///

@@ -28,6 +28,8 @@ pub(crate) struct Control {
     pub timeline: u32,
     /// The number of the setting `wal_level`; 0 is `minimal`.
     pub wal_level: u32,
+    /// On a standby: up to where, and on which timeline, the log must be replayed before the pages fit together.
+    pub minimum_recovery: (Lsn, u32),
     pub block_size: u32,
     pub blocks_per_segment: u32,
     pub wal_segment_size: u32,
@@ -41,6 +43,8 @@ pub(crate) enum State {
     ShutDown,
     /// A standby, shut down cleanly.
     ShutDownInRecovery,
+    /// Replays the log that it gets from elsewhere, as a standby does.
+    InArchiveRecovery,
     /// Anything else: it runs, or it ended without being shut down.
     Other(u32),
 }
@@ -81,12 +85,14 @@ impl Control {
             state: match word(16)? {
                 1 => State::ShutDown,
                 2 => State::ShutDownInRecovery,
+                5 => State::InArchiveRecovery,
                 other => State::Other(other),
             },
             checkpoint: Lsn(long(32)?),
             redo: Lsn(long(40)?),
             timeline: word(48)?,
             wal_level: word(172)?,
+            minimum_recovery: (Lsn(long(136)?), word(144)?),
             block_size: word(216)?,
             blocks_per_segment: word(220)?,
             wal_segment_size: word(228)?,

@@ -37,8 +37,7 @@ impl PostgresDirectory {
     /// Refuses a cluster that runs or that was not shut down cleanly.
     fn at_rest(&self) -> Result<Control> {
         let place = || self.path.display().to_string();
-        let lock = ["postmaster.pid", "kingbase.pid"].map(|name| self.path.join(name));
-        if let Some(lock) = lock.iter().find(|lock| lock.exists()) {
+        if let Some(lock) = lock_file(&self.path) {
             return Err(Error::new(ErrorKind::Source, format!("the server runs: {} exists", lock.display()))
                 .on(place())
                 .remedy("back it up online with --source postgres://..., or stop it first"));
@@ -46,17 +45,20 @@ impl PostgresDirectory {
         let control = self.control()?;
         match control.state {
             State::ShutDown | State::ShutDownInRecovery => Ok(control),
-            State::Other(state) => {
-                Err(Error::new(ErrorKind::Source, format!("the server was not shut down cleanly (state {state})"))
-                    .on(place())
-                    .remedy("start it so that it recovers, then stop it or back it up online"))
-            }
+            state => Err(Error::new(ErrorKind::Source, format!("the server was not shut down cleanly ({state:?})"))
+                .on(place())
+                .remedy("start it so that it recovers, then stop it or back it up online")),
         }
     }
 
     fn position(control: &Control) -> NodePosition {
         NodePosition { node: NODE, lsn: control.redo, seq: None }
     }
+}
+
+/// The file that a server keeps in its directory while it runs.
+pub(crate) fn lock_file(directory: &Path) -> Option<PathBuf> {
+    ["postmaster.pid", "kingbase.pid"].map(|name| directory.join(name)).into_iter().find(|lock| lock.exists())
 }
 
 impl Source for PostgresDirectory {
@@ -100,6 +102,7 @@ impl Source for PostgresDirectory {
             parameters: vec![("data_checksums".into(), control.checksums.to_string())],
             files: Files::new(tree),
             control,
+            standby: false,
             session: None,
             connect: None,
             log,

@@ -13,14 +13,17 @@ mod control;
 mod dialect;
 mod directory;
 mod identity;
+mod manifest;
 mod open;
 mod page;
 mod recovery;
+mod reuse;
 mod run;
 mod segments;
 mod session;
 mod settings;
 mod source;
+mod standby;
 mod tree;
 pub mod wal;
 

@@ -45,13 +45,13 @@ pub(crate) fn open(directory: &Path, dialect: Dialect, how: &OpenRequest<'_>) ->
             State::ShutDown | State::ShutDownInRecovery => {
                 return Err(failed(directory, "the server ended before it was open", &log));
             }
-            State::Other(_) if began.elapsed() > how.wait => {
+            _ if began.elapsed() > how.wait => {
                 return Err(failed(directory, "the server recovers still", &log));
             }
-            State::Other(_) if !runs(directory) => {
+            _ if !runs(directory) => {
                 return Err(failed(directory, "the server ended before it was open", &log));
             }
-            State::Other(_) => thread::sleep(LOOK),
+            _ => thread::sleep(LOOK),
         }
     }
 }

@@ -3,16 +3,19 @@
 //! The redo that the plan chose is laid into the log directory, the recovery settings say where to stop, and the histories
 //! of timelines tell the server which way to go and which numbers are taken.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
+use std::time::SystemTime;
 
-use setpiece_core::model::{BranchHistory, FileEntry, Lsn, Until};
-use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery};
+use setpiece_core::model::{BranchHistory, FileEntry, Lsn, SourceId, Until};
+use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery, Reuse};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::dialect::Dialect;
+use crate::manifest::{self, WalRange};
 use crate::page;
 use crate::segments::{history_name, history_text};
 use crate::settings;
@@ -50,23 +53,41 @@ impl Recovery for PostgresRecovery {
         self.make_directories(directory, request.files)?;
         self.link_tablespaces(request)?;
         let wal = directory.join(self.0.name("wal"));
-        let mut redo_ends = Lsn(0);
+        let (mut redo_ends, mut laid) = (Lsn(0), BTreeMap::<String, Lsn>::new());
+        let mut range = wal_range(request);
         while let Some((unit, bytes)) = log.next()? {
             redo_ends = redo_ends.max(unit.span.upto);
             let name = unit.name.as_deref().filter(|name| settings::is_plain_name(name)).ok_or_else(|| {
                 Error::damaged(format!("redo unit {} of branch {}", unit.seq, unit.branch), "it has no segment's name")
             })?;
-            write_new(&wal.join(name), &bytes)?;
+            if let Some(range) = range.as_mut().filter(|range| is_record(range) && unit.span.after <= range.start) {
+                range.end = manifest::record_end(&bytes, range.start).unwrap_or(range.end);
+            }
+            // A segment that was still growing when it was stored comes before the whole one of the same name.
+            let upto = laid.entry(name.to_owned()).or_default();
+            if unit.span.upto > *upto {
+                *upto = unit.span.upto;
+                write(&wal.join(name), &bytes)?;
+            }
         }
         for history in histories(request.branch) {
             if let Some(text) = history_text(&history) {
                 let timeline = u32::try_from(history.current.0)
                     .map_err(|_| Error::damaged(format!("branch {}", history.current), "is no timeline"))?;
-                write_new(&wal.join(history_name(timeline)), text.as_bytes())?;
+                write(&wal.join(history_name(timeline)), text.as_bytes())?;
             }
         }
         settings::write(directory, request, redo_ends)?;
+        manifest::write(self.0, request, range, SystemTime::now())?;
         Ok(Recovered { lsn: stops_at(request), time: None, branch: None })
+    }
+
+    fn wants_checksums(&self) -> bool {
+        self.0 == Dialect::Postgresql
+    }
+
+    fn reuse(&self, directory: &Path, source: SourceId, unfinished: bool) -> Result<Reuse> {
+        crate::reuse::reuse(directory, self.0, source, unfinished)
     }
 
     fn stops_at(&self, _until: &Until) -> bool {
@@ -110,6 +131,19 @@ impl PostgresRecovery {
     }
 }
 
+/// The redo that the set needs.
+fn wal_range(request: &RecoverRequest<'_>) -> Option<WalRange> {
+    let node = request.from.first()?;
+    let forked = request.branch.points.iter().find(|point| node.end_lsn <= point.fork);
+    let timeline = forked.map_or(request.branch.current, |point| point.parent).0;
+    Some(WalRange { timeline, start: node.begin_lsn, end: node.end_lsn })
+}
+
+/// Whether a range stands for the record at its begin, as that of a server that was shut down does for its checkpoint.
+fn is_record(range: &WalRange) -> bool {
+    range.end.0 == range.start.0.saturating_add(1)
+}
+
 /// A history and those of the timelines it came from.
 fn histories(of: &BranchHistory) -> Vec<BranchHistory> {
     let before = (0..of.points.len()).map(|points| {
@@ -133,8 +167,8 @@ fn make_directory(path: &Path) -> Result<()> {
     made.map_err(|error| Error::io(path.display().to_string(), error))
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| file.write_all(bytes));
     written.map_err(|error| {
         Error::new(ErrorKind::Io, "could not be written").on(path.display().to_string()).because(error)

@@ -22,6 +22,7 @@ use crate::dialect::Dialect;
 use crate::page;
 use crate::segments::{LogDirectory, NODE};
 use crate::session::Session;
+use crate::standby;
 use crate::tree::{Member, Tree};
 use crate::wal::{GLOBAL_TABLESPACE, lsn_text};
 
@@ -36,6 +37,8 @@ pub(crate) struct Run {
     pub(crate) directory: PathBuf,
     pub(crate) dialect: Dialect,
     pub(crate) control: Control,
+    /// Whether the server is a standby, which ends no segment of the log when a backup ends.
+    pub(crate) standby: bool,
     /// The connection that the backup was begun on; none when the server stands still.
     pub(crate) session: Option<Mutex<Session>>,
     /// How to reach the server once more; none when it stands still.
@@ -202,7 +205,7 @@ impl BackupRun for Run {
     fn end(&mut self) -> Result<EndInfo> {
         let begin = self.begin[0].lsn;
         let mut carried = Vec::new();
-        let end = match &self.session {
+        let mut end = match &self.session {
             Some(session) => {
                 let stopped = session.lock().unwrap_or_else(PoisonError::into_inner).stop()?;
                 carried.push(carry("backup_label", stopped.label.into_bytes())?);
@@ -218,6 +221,9 @@ impl BackupRun for Run {
         if control.system_identifier != self.control.system_identifier {
             return Err(Error::new(ErrorKind::Source, "the cluster was replaced by another one during the backup")
                 .on(self.directory.display().to_string()));
+        }
+        if self.standby {
+            end = standby::end(&control, self.timeline, end)?;
         }
         carried.push(carry(&self.dialect.control_file(), bytes)?);
         self.end = Some(end);
@@ -242,6 +248,9 @@ impl BackupRun for Run {
 
     fn log(&mut self, sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {
         let end = self.end.ok_or_else(|| Error::new(ErrorKind::Internal, "redo asked for before the end"))?;
+        if self.standby {
+            return standby::units(&self.log, self.timeline, (self.begin[0].lsn, end), sink);
+        }
         self.log.units(self.timeline, self.begin[0].lsn, end, sink)
     }
 }

@@ -30,9 +30,7 @@ pub(crate) struct ServerFacts {
     pub system_identifier: u64,
     pub data_directory: PathBuf,
     pub cluster_name: String,
-    pub in_recovery: bool,
     pub wal_level: String,
-    pub full_page_writes: bool,
     pub settings: Vec<(String, String)>,
 }
 
@@ -66,14 +64,12 @@ impl Session {
     /// Who the server is and how it is set up.
     pub(crate) fn facts(&mut self) -> Result<ServerFacts> {
         let control = self.dialect.name("control_system");
-        let in_recovery = self.dialect.name("is_in_recovery");
         let row = one(
             &mut self.client,
             &format!(
                 "SELECT current_setting('server_version') AS version, (SELECT system_identifier FROM {control}()) AS \
                  system, current_setting('data_directory') AS directory, current_setting('cluster_name') AS name, \
-                 {in_recovery}() AS recovery, current_setting('wal_level') AS wal_level, \
-                 current_setting('full_page_writes') AS fpw"
+                 current_setting('wal_level') AS wal_level"
             ),
         )
         .map_err(|error| error.remedy("back up as a superuser, or as a member of pg_read_all_settings"))?;
@@ -89,9 +85,7 @@ impl Session {
             system_identifier: number::<i64>(row.get("system")?)?.cast_unsigned(),
             data_directory: row.get("directory")?.into(),
             cluster_name: row.get("name")?.to_owned(),
-            in_recovery: row.get("recovery")? == "t",
             wal_level: row.get("wal_level")?.to_owned(),
-            full_page_writes: row.get("fpw")? == "on",
             settings: settings
                 .iter()
                 .map(|row| Ok((row.get("name")?.to_owned(), row.get("setting")?.to_owned())))
@@ -128,6 +122,12 @@ impl Session {
         };
         let row = one(&mut self.client, &format!("SELECT {call} AS lsn"))?;
         lsn(row.get("lsn")?)
+    }
+
+    /// Whether the server is a standby now; it may be promoted at any time.
+    pub(crate) fn in_recovery(&mut self) -> Result<bool> {
+        let call = self.dialect.name("is_in_recovery");
+        Ok(one(&mut self.client, &format!("SELECT {call}() AS r"))?.get("r")? == "t")
     }
 
     /// The timeline of the newest checkpoint: that of the backup that was just begun.

@@ -105,6 +105,7 @@ impl Source for PostgresSource {
         if let Err(error) = session.reserve_log() {
             tracing::warn!(%error, "the server keeps its log for the backup only as long as its settings say");
         }
+        let standby = session.in_recovery()?;
         let begin = session.start()?;
         let timeline = session.timeline()?;
         let branch = log.history(timeline)?;
@@ -118,6 +119,7 @@ impl Source for PostgresSource {
             parameters: facts.settings,
             files: Files::new(tree),
             control,
+            standby,
             session: Some(Mutex::new(session)),
             connect: Some(self.connect.clone()),
             log,
@@ -146,10 +148,6 @@ fn refuse_unfit(facts: &ServerFacts) -> Result<()> {
     if facts.wal_level == "minimal" {
         return Err(Error::new(ErrorKind::Source, "wal_level is minimal: the log does not hold what a restore needs")
             .remedy("set wal_level = replica and restart the server"));
-    }
-    if facts.in_recovery && !facts.full_page_writes {
-        return Err(Error::new(ErrorKind::Source, "full_page_writes is off, and a standby cannot switch it on")
-            .remedy("set full_page_writes = on on the primary"));
     }
     Ok(())
 }

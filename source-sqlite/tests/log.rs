@@ -76,6 +76,8 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
         branches: &std::collections::BTreeSet::new(),
         directory: to,
         files: &base.files,
+        written: &[],
+        carried: &[],
         from: &base.nodes,
         consistent_from: base.lsn,
         complete_upto: units.last().map_or(base.lsn, |last| last.unit.span.upto),

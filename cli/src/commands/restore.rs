@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
+use setpiece::Result;
 use setpiece::model::{BranchId, RecoveryTarget, Until};
 use setpiece::restore::plan::Share;
-use setpiece::restore::{RestorePlan, RestoreReport, RestoreRequest, Totals, check_target};
+use setpiece::restore::{RestorePlan, RestoreReport, RestoreRequest, Totals};
 use setpiece::source::OpenRequest;
-use setpiece::{Error, ErrorKind, Result};
 
 use crate::console::{Answer, Console};
 use crate::documents::{Id, SetDocument, Text, Time};
@@ -21,7 +21,7 @@ use crate::text;
 pub(crate) struct Options {
     #[command(flatten)]
     repo: RepoOptions,
-    /// Where to: a directory that does not exist yet or is empty.
+    /// Where to: a directory that does not exist yet or is empty; with --delta also one that holds the database.
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     to: Option<PathBuf>,
     /// The source: its name or identifier as `setpiece sets` prints it, or the URL of the database [default: the only
@@ -55,8 +55,9 @@ pub(crate) struct Options {
     /// Another place for a tablespace that lay outside of the database's directory.
     #[arg(long, value_name = "OLD=NEW", value_parser = mapping)]
     map: Vec<(String, PathBuf)>,
-    /// Write only what differs from what is there. Not for any engine yet.
-    #[arg(long)]
+    /// Rewrite what differs in a directory that holds the same database already, and remove what does not belong there.
+    /// Not for SQLite.
+    #[arg(long, conflicts_with = "tablespace")]
     delta: bool,
     /// Start the database afterwards and wait until it is open.
     #[arg(long, conflicts_with = "dry_run")]
@@ -125,7 +126,6 @@ struct RecoveredDocument {
 }
 
 pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
-    refuse_what_is_not_there(&options)?;
     let setpiece = options.repo.open(console)?;
     let source = SourceWord::of(options.source.as_deref())?;
     let mut request = request(&options, console);
@@ -146,19 +146,10 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
             let places = to.iter().chain(request.map.iter().map(|(_, place)| place));
             places.map(PathBuf::as_path).try_for_each(|place| setpiece.refuse_inside(place))?;
             let plan = setpiece.plan(&request).map_err(told)?;
-            to.as_deref().map_or(Ok(()), check_target)?;
+            to.as_deref().map_or(Ok(()), |to| setpiece.check_target(&plan, &request, to))?;
             planned(&plan, to, began.elapsed())
         }
     }
-}
-
-fn refuse_what_is_not_there(options: &Options) -> Result<()> {
-    let unsupported =
-        |option: &str, what: &str, remedy: &str| Err(Error::new(ErrorKind::Usage, what).on(option).remedy(remedy));
-    if options.delta {
-        return unsupported("--delta", "a restore cannot reuse what is there yet", "restore into a new directory");
-    }
-    Ok(())
 }
 
 fn request(options: &Options, console: &Console) -> RestoreRequest {
@@ -177,6 +168,7 @@ fn request(options: &Options, console: &Console) -> RestoreRequest {
     request.target = RecoveryTarget { until, exclusive: options.exclusive, branch };
     request.tablespace = options.tablespace.clone();
     request.channels = options.channels;
+    request.delta = options.delta;
     request.map = options.map.clone();
     request
 }

@@ -119,6 +119,7 @@ impl Job<'_> {
         let stored = self.store_pages(&*run, &plan, numbers)?;
         self.around.step("end")?;
         let end = run.end().doing(|| "ending the backup at the source".into())?;
+        self.check_end(&plan, &end)?;
         self.around.step("log")?;
         let (units, log_pieces) = self.store_log(&mut *run, &end, numbers)?;
         self.around.step("publish")?;
@@ -126,6 +127,18 @@ impl Job<'_> {
         let published = self.repository.publish(&meta, self.keys.as_ref().map(|(key, keys)| (keys, key)))?;
         self.around.observer.event(&Event::Step { name: "published" });
         Ok(report(meta, &stored, published.len))
+    }
+
+    /// A source that lags behind the one its base was taken of, as a standby may, has older pages than the base: they make
+    /// no consistent set together.
+    fn check_end(&self, plan: &Plan<'_>, end: &EndInfo) -> Result<()> {
+        let base = plan.base.and_then(|base| self.inputs.catalog.get(base)).map(|record| &record.summary);
+        let Some(base) = base.filter(|base| base.bak_end_lsn > end.bak_end_lsn) else { return Ok(()) };
+        let (at, needed) = (end.bak_end_lsn, base.bak_end_lsn);
+        Err(Error::new(ErrorKind::Source, format!("is at LSN {at}, behind LSN {needed} where its base ends"))
+            .on(self.inputs.info.name.clone())
+            .remedy("wait until the standby has caught up, or take a full backup")
+            .retryable(true))
     }
 
     fn store_pages(&self, run: &dyn BackupRun, plan: &Plan<'_>, numbers: &Arc<AtomicU32>) -> Result<Stored> {

@@ -1,19 +1,22 @@
 //! The frames of a plan, handed out in batches: section by section, each in the order of the file.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gather::{Gather, Memory, Ticket};
+use super::output::Target;
+use super::places::Places;
 use super::plan::{RestorePlan, resolve};
-use super::target::{Places, Workplace, write_at};
+use super::sum::FileSum;
+use super::target::{Created, Workplace};
 use crate::catalog::index::{LiveFrame, sections};
 use crate::error::Result;
 use crate::format::EntryContent;
 use crate::media::repository::Repository;
-use crate::model::{FileEntry, PageRun};
-use crate::pipeline::write_back::WriteBack;
+use crate::model::{FileEntry, PageRun, PageSet};
+use crate::source::WrittenFile;
 
 /// Bytes of neighbouring frames that are read with one opening of a piece.
 const STORED: u64 = 2 << 20;
@@ -21,29 +24,6 @@ const STORED: u64 = 2 << 20;
 const RAW: u64 = 8 << 20;
 /// Scattered frames in a batch.
 const SCATTERED: usize = 2;
-/// Bytes written to a file after which the system is asked to begin writing them back.
-const WRITE_BACK: u64 = 32 << 20;
-
-/// A file being written.
-pub(super) struct Target {
-    /// The file as the set has it.
-    pub entry: FileEntry,
-    file: Arc<File>,
-    dirty: AtomicU64,
-}
-
-impl Target {
-    /// Writes bytes at a place in the file.
-    pub(super) fn write(&self, bytes: &[u8], offset: u64, write_back: &WriteBack) -> Result<()> {
-        write_at(&self.file, bytes, offset, self.entry.path.as_str())?;
-        let len = bytes.len() as u64;
-        if self.dirty.fetch_add(len, Ordering::Relaxed) % WRITE_BACK + len >= WRITE_BACK {
-            write_back.suggest(&self.file);
-        }
-        Ok(())
-    }
-}
-
 /// Frames to read for a section of a file, and what to do with their pages.
 pub(super) struct Batch {
     /// Where they go.
@@ -70,6 +50,8 @@ pub(super) enum Work {
     /// Neighbouring frames of one piece, without gaps between them on the medium, each with most pages of its stretch:
     /// they are written together with what waits there. Then what still waits in the run is written by itself.
     Dense(Vec<LiveFrame>, PageRun),
+    /// Pages that are all zero, in a file that held something.
+    Zeros(PageSet),
 }
 
 /// Hands out batches to the channels and makes the files when their turn comes.
@@ -80,7 +62,15 @@ pub(super) struct Batches<'a> {
     places: Places<'a>,
     memory: Arc<Memory>,
     cursor: Mutex<Cursor>,
+    /// Whether checksums are wanted.
+    sums: bool,
+    /// Bytes that files held already.
+    kept: Arc<AtomicU64>,
+    made: Mutex<Vec<MadeFile>>,
 }
+
+/// A file that was made: where, what will be its length, and its checksum as far as it is written.
+type MadeFile = (PathBuf, u64, Option<Arc<FileSum>>);
 
 #[derive(Default)]
 struct Cursor {
@@ -94,11 +84,11 @@ impl<'a> Batches<'a> {
     pub(super) fn new(
         repository: &'a Repository,
         plan: &'a RestorePlan,
-        workplace: &'a Workplace,
+        (workplace, sums): (&'a Workplace, bool),
         places: Places<'a>,
     ) -> Self {
-        let (memory, cursor) = Default::default();
-        Batches { repository, plan, workplace, places, memory, cursor }
+        let (memory, cursor, kept, made) = Default::default();
+        Batches { repository, plan, workplace, places, memory, cursor, sums, kept, made }
     }
 
     /// The next batch; `None` when every file is made and all frames are handed out.
@@ -114,8 +104,13 @@ impl<'a> Batches<'a> {
             }
             cursor.frames = None;
             if cursor.section < sections(entry) {
-                let map = resolve(self.repository, &self.plan.index, entry, cursor.section)?;
-                cursor.frames = Some(Section::new(map.frames, Gather::new(entry.page_size, self.memory.clone())));
+                let mut map = resolve(self.repository, &self.plan.index, entry, cursor.section)?;
+                map.zero.union(&map.free);
+                cursor.frames = Some(Section::new(
+                    map.frames,
+                    target.held_of(map.zero),
+                    Gather::new(entry.page_size, self.memory.clone()),
+                ));
                 cursor.section += 1;
             } else {
                 cursor.file += 1;
@@ -128,13 +123,23 @@ impl<'a> Batches<'a> {
 
     fn make(&self, entry: &FileEntry) -> Result<Arc<Target>> {
         let tablespace = self.plan.tablespaces.iter().find(|tablespace| tablespace.id == entry.tablespace);
-        let file = Arc::new(self.workplace.create(entry, tablespace, &self.places)?);
-        Ok(Arc::new(Target { entry: entry.clone(), file, dirty: AtomicU64::new(0) }))
+        let Created { file, path, held } = self.workplace.create(entry, tablespace, &self.places)?;
+        let sum = self.sums.then(Arc::<FileSum>::default);
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push((path, entry.len, sum.clone()));
+        Ok(Arc::new(Target::new(entry.clone(), file, sum, (held, self.kept.clone()))))
+    }
+
+    /// The files in the order of the plan, and the bytes of them that were there already, when all batches are done.
+    pub(super) fn written(self) -> (Vec<WrittenFile>, u64) {
+        let made = self.made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let written = |(path, len, sum): MadeFile| WrittenFile { path, crc32c: sum.map(|sum| sum.whole(len)) };
+        (made.into_iter().map(written).collect(), self.kept.load(Ordering::Relaxed))
     }
 }
 
 /// The frames of a section that are not handed out yet, each kind by its first page.
 struct Section {
+    zeros: PageSet,
     scattered: VecDeque<LiveFrame>,
     dense: VecDeque<LiveFrame>,
     gather: Arc<Gather>,
@@ -144,7 +149,7 @@ struct Section {
 }
 
 impl Section {
-    fn new(mut frames: Vec<LiveFrame>, gather: Gather) -> Self {
+    fn new(mut frames: Vec<LiveFrame>, zeros: PageSet, gather: Gather) -> Self {
         frames.sort_by_key(|frame| (frame.span().first, frame.set, frame.piece));
         let (mut dense, mut scattered): (Vec<_>, Vec<_>) = frames.into_iter().partition(is_dense);
         if dense.is_empty() {
@@ -152,10 +157,14 @@ impl Section {
             std::mem::swap(&mut dense, &mut scattered);
         }
         let (scattered, dense, gather) = (scattered.into(), dense.into(), Arc::new(gather));
-        Section { scattered, dense, gather, handed_out: 0, ready: None }
+        Section { zeros, scattered, dense, gather, handed_out: 0, ready: None }
     }
 
     fn next(&mut self, target: &Arc<Target>) -> Option<Batch> {
+        if !self.zeros.is_empty() {
+            let to = Destination { target: target.clone(), gather: self.gather.clone(), number: 0 };
+            return Some(Batch { to, work: Work::Zeros(std::mem::take(&mut self.zeros)) });
+        }
         let (dense, run) = match self.ready.take() {
             Some(ready) => ready,
             None => self.take_dense()?,

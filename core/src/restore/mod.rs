@@ -6,15 +6,20 @@
 
 mod batch;
 mod doubts;
+mod durable;
 pub mod feed;
 mod fetch;
 mod gather;
+mod output;
+mod places;
 pub mod plan;
 mod read;
 mod request;
+mod reuse;
+mod sum;
 mod target;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::catalog::{Surroundings, check_channels};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -29,7 +34,9 @@ pub use request::RestoreRequest;
 pub use target::check_target;
 
 use feed::{Feed, Noted};
-use target::{Places, Workplace};
+use places::Places;
+use reuse::Survey;
+use target::Workplace;
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -46,14 +53,17 @@ pub struct RestoreReport {
     pub recovered: Option<Recovered>,
 }
 
-/// Restores into `to`, which must not exist or be an empty directory.
+/// Restores into `to`, which must not exist or be an empty directory, or, with [`RestoreRequest::delta`], holds the same
+/// database already.
 ///
 /// # Errors
 /// [`ErrorKind::Unreachable`] and [`ErrorKind::ChainBroken`] before anything is written, [`ErrorKind::Target`] for a
 /// target in use, [`ErrorKind::Damaged`] for stored data that is not what was written.
 ///
 /// # Crash safety
-/// The target appears whole, by a rename. A crash leaves a hidden directory beside it, named after it.
+/// The target appears whole, by a rename. A crash leaves a hidden directory beside it, named after it. A directory that is
+/// rewritten is marked ([`UNFINISHED`](crate::source::UNFINISHED)) and cannot be opened by its engine until the restore is
+/// done; after a failure or a crash the same restore, run again, goes on.
 pub fn restore(
     repository: &Repository,
     recoveries: &[&dyn Recovery],
@@ -66,10 +76,13 @@ pub fn restore(
     let plan = plan::plan(repository, request, around)?;
     let engine = recovery_for(recoveries, &plan)?;
     around.step("target")?;
-    let workplace = Workplace::make(to)?;
+    let workplace = match survey(engine, &plan, request, to)? {
+        Some(survey) => Workplace::over(survey.begin()?),
+        None => Workplace::make(to)?,
+    };
     let restored = run(repository, engine, &plan, request, &workplace, around)
         .doing(|| format!("restoring {} into {}", plan.start.source_name, to.display()));
-    let (recovered, applied) = match restored {
+    let (recovered, applied, kept) = match restored {
         Ok(done) => done,
         Err(error) => {
             workplace.throw_away();
@@ -77,10 +90,45 @@ pub fn restore(
         }
     };
     around.step("publish")?;
-    workplace.publish()?;
+    let outside = workplace.tablespaces(&plan.tablespaces, &Places { map: &request.map })?;
+    let outside: Vec<PathBuf> = outside.into_iter().map(|(_, place)| place).filter(|place| place.exists()).collect();
+    workplace.publish(&outside)?;
     around.observer.event(&Event::Step { name: "published" });
-    let totals = Totals { log_units: applied.units, log_bytes: applied.bytes, ..plan.totals };
+    let write_bytes = plan.totals.write_bytes.saturating_sub(kept);
+    let totals = Totals { log_units: applied.units, log_bytes: applied.bytes, write_bytes, ..plan.totals };
     Ok(RestoreReport { start: plan.start, totals, last_unit_in_part: applied.in_part, recovered })
+}
+
+/// What a restore over a directory that is there begins with; `None` for one that does not exist or is empty.
+fn survey(
+    engine: Option<&dyn Recovery>,
+    plan: &RestorePlan,
+    request: &RestoreRequest,
+    to: &Path,
+) -> Result<Option<Survey>> {
+    if !request.delta || check_target(to).is_ok() {
+        return Ok(None);
+    }
+    let root = std::fs::canonicalize(to).map_err(|error| Error::io(to.display().to_string(), error))?;
+    let engine =
+        engine.ok_or_else(|| Error::new(ErrorKind::Usage, "nothing here knows the engine of this database"))?;
+    Survey::of(&root, engine, plan, &Places { map: &request.map }).map(Some)
+}
+
+/// Refuses a target as [`restore`] would, and writes nothing.
+///
+/// # Errors
+/// As [`restore`] fails before anything is written.
+pub fn check_target_of(
+    recoveries: &[&dyn Recovery],
+    plan: &RestorePlan,
+    request: &RestoreRequest,
+    to: &Path,
+) -> Result<()> {
+    match survey(recovery_for(recoveries, plan)?, plan, request, to)? {
+        Some(_) => Ok(()),
+        None => check_target(to),
+    }
 }
 
 /// The redo that a recovery applied.
@@ -109,12 +157,14 @@ fn run(
     request: &RestoreRequest,
     workplace: &Workplace,
     around: Surroundings<'_>,
-) -> Result<(Option<Recovered>, Applied)> {
+) -> Result<(Option<Recovered>, Applied, u64)> {
     around.observer.event(&Event::Started { operation: "restore", total_bytes: plan.totals.write_bytes });
     around.step("pages")?;
-    read::pages(repository, plan, request, workplace, around)?;
-    plan.key_files.iter().try_for_each(|copy| workplace.key_file(copy))?;
-    let Some(engine) = engine else { return Ok(Default::default()) };
+    let sums = engine.is_some_and(|engine| engine.wants_checksums());
+    let (written, kept) = read::pages(repository, plan, request, (workplace, sums), around)?;
+    let mut now = plan.key_files.iter().filter(|copy| workplace.keystone() != Some(&copy.path));
+    now.try_for_each(|copy| workplace.key_file(copy))?;
+    let Some(engine) = engine else { return Ok((None, Applied::default(), kept)) };
     around.step("recover")?;
     let mut feed = Feed::new(repository, &plan.log, around.cancel);
     let mut feed = Noted::new(&mut feed);
@@ -123,6 +173,8 @@ fn run(
     let recovery = RecoverRequest {
         directory: workplace.path(),
         files: &plan.files,
+        written: &written,
+        carried: &plan.key_files,
         from: &plan.start.nodes,
         consistent_from: plan.start.bak_end_lsn,
         complete_upto: if request.ends_with_set() { plan.start.bak_end_lsn } else { plan.reaches },
@@ -142,7 +194,7 @@ fn run(
     );
     around.decision(&format!("recovered to LSN {}; {goes_on}", recovered.lsn));
     let applied = Applied::of(&feed, recovered.lsn);
-    Ok((Some(recovered), applied))
+    Ok((Some(recovered), applied, kept))
 }
 
 /// The target as the engine gets it. Several nodes' redo does not end at the same LSN, so the latest state is the one up

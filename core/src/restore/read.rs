@@ -1,12 +1,13 @@
 //! Reading the frames of a plan and writing their live pages: every frame once, every page once, channels in parallel.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::batch::{Batch, Batches, Destination, Work};
+use super::places::Places;
 use super::plan::RestorePlan;
 use super::request::RestoreRequest;
-use super::target::{Places, Workplace};
+use super::target::Workplace;
 use crate::catalog::Surroundings;
 use crate::catalog::index::LiveFrame;
 use crate::catalog::pieces;
@@ -17,18 +18,20 @@ use crate::media::repository::{Repository, read_full};
 use crate::model::{FileEntry, PageRun};
 use crate::pipeline::run::{Stop, workers};
 use crate::pipeline::write_back::WriteBack;
+use crate::source::WrittenFile;
 use crate::transform::{PieceReader, Workbench};
 
-/// Restores every page of the plan into the workplace.
+/// Restores every page of the plan into the workplace; says which files there are, with checksums if they are wanted, and
+/// how many bytes of them were there already.
 pub(super) fn pages(
     repository: &Repository,
     plan: &RestorePlan,
     request: &RestoreRequest,
-    workplace: &Workplace,
+    (workplace, sums): (&Workplace, bool),
     around: Surroundings<'_>,
-) -> Result<()> {
+) -> Result<(Vec<WrittenFile>, u64)> {
     let stop = Stop::new(around.cancel);
-    let batches = Batches::new(repository, plan, workplace, Places { map: &request.map });
+    let batches = Batches::new(repository, plan, (workplace, sums), Places { map: &request.map });
     let write_back = WriteBack::start()?;
     let done = workers("restore", usize::from(request.channels), &stop, |_| {
         let mut channel = Channel::new(repository, plan, around.observer, &write_back);
@@ -37,7 +40,8 @@ pub(super) fn pages(
         }
         Ok(())
     });
-    done.and(write_back.finish())
+    done.and(write_back.finish())?;
+    Ok(batches.written())
 }
 
 struct Channel<'a> {
@@ -51,6 +55,8 @@ struct Channel<'a> {
     workbench: Workbench,
     stored: Vec<u8>,
     raw: Vec<u8>,
+    /// What a file held before.
+    held: RefCell<Vec<u8>>,
     /// Bytes written and not yet told to the observer.
     written: Cell<u64>,
 }
@@ -65,8 +71,8 @@ impl<'a> Channel<'a> {
         observer: &'a dyn Observer,
         write_back: &'a WriteBack,
     ) -> Self {
-        let (readers, workbench, stored, raw, written) = Default::default();
-        Channel { repository, plan, observer, write_back, readers, workbench, stored, raw, written }
+        let (readers, workbench, stored, raw, held, written) = Default::default();
+        Channel { repository, plan, observer, write_back, readers, workbench, stored, raw, held, written }
     }
 
     fn batch(&mut self, Batch { to, work }: Batch) -> Result<()> {
@@ -81,6 +87,7 @@ impl<'a> Channel<'a> {
                 let mut alone = to.gather.take_joined(run).into_iter();
                 alone.try_for_each(|(first, bytes)| self.put(&to, first, &bytes))?;
             }
+            Work::Zeros(pages) => to.target.clear(&pages, self.held.get_mut(), self.write_back)?,
         }
         self.report();
         Ok(())
@@ -167,7 +174,8 @@ impl<'a> Channel<'a> {
     }
 
     fn put(&self, to: &Destination, first: u64, bytes: &[u8]) -> Result<()> {
-        to.target.write(bytes, to.target.entry.offset(first), self.write_back)?;
+        let mut held = self.held.borrow_mut();
+        to.target.write(bytes, to.target.entry.offset(first), &mut held, self.write_back)?;
         self.written.set(self.written.get() + bytes.len() as u64);
         Ok(())
     }

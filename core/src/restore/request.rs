@@ -18,6 +18,8 @@ pub struct RestoreRequest {
     pub tablespace: Option<String>,
     /// Streams in parallel, 1 to 255.
     pub channels: u16,
+    /// Rewrite only what differs in a directory that holds the same database already.
+    pub delta: bool,
     /// New places for tablespaces that lay outside of the source's directory: old location and new.
     pub map: Vec<(String, PathBuf)>,
 }
@@ -30,6 +32,7 @@ impl Default for RestoreRequest {
             target: RecoveryTarget::default(),
             tablespace: None,
             channels: 2,
+            delta: false,
             map: Vec::new(),
         }
     }

@@ -1,30 +1,30 @@
-//! The place a restore writes to: a hidden directory that takes the target's name at the end.
+//! The place a restore writes to: a hidden directory that takes the target's name at the end, or the target itself.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags};
 
+use super::durable::{failed, sync_directory, sync_file_system, sync_tree};
+use super::places::Places;
+use super::reuse::Rewrite;
 use crate::catalog::fresh::uuid;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{CarriedFile, FileEntry, Tablespace};
+use crate::model::{CarriedFile, FileEntry, RelPath, Tablespace};
 
-/// The directory that is being filled.
+/// The directory that is being filled: a hidden one beside the target, or the target itself where it is rewritten.
 pub(super) struct Workplace {
     target: PathBuf,
     path: PathBuf,
+    rewrite: Option<Rewrite>,
     /// Files that get other permissions than they are made with.
     modes: Mutex<Vec<(PathBuf, u32)>>,
 }
 
 /// The permissions that files are made and recovered with.
 const MODE: u32 = 0o600;
-
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
-    move |error| Error::io(path.display().to_string(), error)
-}
 
 impl Workplace {
     /// Makes the hidden directory beside `target`, on the same file system, for its owner only.
@@ -40,7 +40,18 @@ impl Workplace {
         let hidden = format!(".{}.setpiece-{}", name.to_string_lossy(), uuid()?);
         let path = parent.join(hidden);
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed(&path))?;
-        Ok(Workplace { target, path, modes: Mutex::default() })
+        Ok(Workplace { target, path, rewrite: None, modes: Mutex::default() })
+    }
+
+    /// The directory that is rewritten.
+    pub(super) fn over(rewrite: Rewrite) -> Self {
+        let root = rewrite.root().to_owned();
+        Workplace { target: root.clone(), path: root, rewrite: Some(rewrite), modes: Mutex::default() }
+    }
+
+    /// The file that is not written until all else is done.
+    pub(super) fn keystone(&self) -> Option<&RelPath> {
+        self.rewrite.as_ref().map(Rewrite::keystone)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -59,18 +70,29 @@ impl Workplace {
         Ok(placed.into_iter().filter_map(|(tablespace, directory)| Some((tablespace, directory?))).collect())
     }
 
-    /// Makes a file of its final length, all zeros. It gets its permissions at the end: they may forbid writing to it.
-    pub(super) fn create(&self, file: &FileEntry, tablespace: Option<&Tablespace>, map: &Places<'_>) -> Result<File> {
+    /// Makes a file of its final length, all zeros but for what it holds already. It gets its permissions at the end: they
+    /// may forbid writing to it.
+    pub(super) fn create(
+        &self,
+        file: &FileEntry,
+        tablespace: Option<&Tablespace>,
+        map: &Places<'_>,
+    ) -> Result<Created> {
         let path = map.place(&self.path, file, tablespace)?;
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed(directory))?;
         }
-        let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path).map_err(failed(&path))?;
+        let old = if self.rewrite.is_some() { open_old(&path)? } else { None };
+        let made = match old {
+            Some(old) => old,
+            None => OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path).map_err(failed(&path))?,
+        };
+        let held = made.metadata().map_err(failed(&path))?.len().min(file.len);
         made.set_len(file.len).map_err(failed(&path))?;
         if let Some(mode) = file.mode.map(|mode| mode & 0o777).filter(|mode| *mode != MODE) {
-            self.modes.lock().unwrap_or_else(PoisonError::into_inner).push((path, mode));
+            self.modes.lock().unwrap_or_else(PoisonError::into_inner).push((path.clone(), mode));
         }
-        Ok(made)
+        Ok(Created { file: made, path, held })
     }
 
     /// Writes a key file that the set carried, for its owner only.
@@ -84,11 +106,17 @@ impl Workplace {
         file.write_all_at(&copy.bytes, 0).map_err(failed(&path))
     }
 
-    /// Gives files their permissions, makes everything written durable, then gives the directory its name.
-    pub(super) fn publish(self) -> Result<()> {
-        let modes = || self.set_modes();
-        let done = sync_tree(&self.path, modes).and_then(|()| refuse_used(&self.target)).and_then(|()| self.rename());
-        done.inspect_err(|_| self.throw_away())
+    /// Gives files their permissions, makes everything written durable, then makes it the target. `outside` are the
+    /// directories of tablespaces elsewhere.
+    pub(super) fn publish(self, outside: &[PathBuf]) -> Result<()> {
+        let outside = outside.iter().filter(|place| !place.starts_with(&self.target));
+        let synced = sync_tree(&self.path, || self.set_modes())
+            .and_then(|()| outside.clone().try_for_each(|place| sync_file_system(place)));
+        let Some(rewrite) = &self.rewrite else {
+            let done = synced.and_then(|()| refuse_used(&self.target)).and_then(|()| self.rename());
+            return done.inspect_err(|_| self.throw_away());
+        };
+        synced.and_then(|()| rewrite.finish())
     }
 
     /// A file that the recovery took away needs none.
@@ -108,37 +136,41 @@ impl Workplace {
         sync_directory(self.target.parent().unwrap_or(&self.target))
     }
 
+    /// What is there already stays in a directory that is rewritten, so that the restore can go on.
     pub(super) fn throw_away(&self) {
+        if self.rewrite.is_some() {
+            return;
+        }
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the hidden directory of a failed restore stays");
         }
     }
 }
 
-/// Where the tablespaces of a plan go.
-pub(super) struct Places<'a> {
-    /// Old location and new.
-    pub(super) map: &'a [(String, PathBuf)],
+/// A file that is being written.
+pub(super) struct Created {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    /// So many bytes from its begin on were there before.
+    pub(super) held: u64,
 }
 
-impl Places<'_> {
-    /// The directory of a tablespace that lay outside of the source's directory, when the restored files lie in `root`.
-    pub(super) fn directory(&self, root: &Path, tablespace: &Tablespace) -> Result<Option<PathBuf>> {
-        let Some(location) = &tablespace.location else { return Ok(None) };
-        let mapped = self.map.iter().find(|(old, _)| old == location || *old == tablespace.name);
-        if let Some((_, new)) = mapped {
-            return Ok(Some(new.clone()));
-        }
-        let name = crate::model::RelPath::new(tablespace.name.replace('/', "_"))
-            .map_err(|error| Error::damaged("a tablespace's name", error.to_string()))?;
-        Ok(Some(name.below(&root.join("tablespaces"))))
+/// A file that is there already, if it is one that can be rewritten in place: one with other names is left to those.
+fn open_old(path: &Path) -> Result<Option<File>> {
+    let about = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        about => about.map_err(failed(path))?,
+    };
+    if !about.is_file() || about.nlink() != 1 {
+        fs::remove_file(path).map_err(failed(path))?;
+        return Ok(None);
     }
-
-    /// The path of a file: below the workplace, or below the new place of its tablespace.
-    fn place(&self, root: &Path, file: &FileEntry, tablespace: Option<&Tablespace>) -> Result<PathBuf> {
-        let directory = tablespace.map(|tablespace| self.directory(root, tablespace)).transpose()?.flatten();
-        Ok(file.path.below(directory.as_deref().unwrap_or(root)))
+    if about.mode() & 0o777 != MODE {
+        fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(failed(path))?;
     }
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).map_err(failed(path))?;
+    Ok(Some(file))
 }
 
 /// Whether a restore could write to `target`: it does not exist, or is an empty directory. Writes nothing.
@@ -192,43 +224,6 @@ fn refuse_used(target: &Path) -> Result<()> {
     }
 }
 
-/// Writes all of `bytes` at a place in a file.
-pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64, name: &str) -> Result<()> {
-    file.write_all_at(bytes, offset).map_err(|error| Error::io(format!("{name} at byte {offset}"), error))
-}
-
-/// Files up to which each is synced by itself; above, the file system is synced once.
-const SYNC_EACH: usize = 64;
-
-/// Makes everything below `root` durable; `finish` is called when the files are open and before they are synced.
-fn sync_tree(root: &Path, finish: impl FnOnce() -> Result<()>) -> Result<()> {
-    let (mut files, mut directories) = (Vec::new(), vec![root.to_owned()]);
-    let mut at = 0;
-    while let Some(directory) = directories.get(at).cloned() {
-        for entry in fs::read_dir(&directory).map_err(failed(&directory))? {
-            let entry = entry.map_err(failed(&directory))?;
-            let is_directory = entry.file_type().map_err(failed(&directory))?.is_dir();
-            if is_directory { directories.push(entry.path()) } else { files.push(entry.path()) }
-        }
-        at += 1;
-    }
-    if files.len() > SYNC_EACH {
-        finish()?;
-        let root_file = File::open(root).map_err(failed(root))?;
-        return rustix::fs::syncfs(&root_file).map_err(|error| failed(root)(error.into()));
-    }
-    // A descriptor opened anew sees errors of write-back that happened before.
-    let open = |file: &PathBuf| OpenOptions::new().write(true).open(file).map_err(failed(file));
-    let opened = files.iter().map(open).collect::<Result<Vec<_>>>()?;
-    finish()?;
-    files.iter().zip(opened).try_for_each(|(path, file)| file.sync_all().map_err(failed(path)))?;
-    directories.iter().rev().try_for_each(|directory| sync_directory(directory))
-}
-
-fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory).and_then(|file| file.sync_all()).map_err(failed(directory))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,7 +241,7 @@ mod tests {
         fs::create_dir(&real).unwrap();
         let workplace = Workplace::make(&link).unwrap();
         fs::write(workplace.path().join("file"), "x").unwrap();
-        workplace.publish().unwrap();
+        workplace.publish(&[]).unwrap();
         assert!(link.is_symlink() && real.join("file").is_file());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }

@@ -60,6 +60,15 @@ impl Store {
         restore(&self.0, &[&RECOVERY], &request, to, around(&Cancel::new()))
     }
 
+    /// A restore over what is there.
+    pub fn try_delta(&self, to: &Path, map: &[(String, PathBuf)]) -> Result<RestoreReport> {
+        let mut request = RestoreRequest::default();
+        request.target = RecoveryTarget { until: Until::SetEnd, ..RecoveryTarget::default() };
+        request.map = map.to_vec();
+        request.delta = true;
+        restore(&self.0, &[&RECOVERY], &request, to, around(&Cancel::new()))
+    }
+
     /// Every page of every set is what its cluster would take.
     pub fn check_pages(&self) {
         let report = check(&self.0, &[&RECOVERY], &[], Depth::Pages, 2, around(&Cancel::new())).unwrap();

@@ -188,6 +188,8 @@ impl<'a> Ask<'a> {
             branches: &std::collections::BTreeSet::new(),
             directory,
             files: &self.backup.files,
+            written: &[],
+            carried: &[],
             from: &self.backup.nodes,
             consistent_from: self.backup.end,
             complete_upto: self.backup.end,
