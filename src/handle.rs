@@ -10,7 +10,7 @@ use setpiece_core::catalog::Catalog;
 use setpiece_core::catalog::cache::Cache;
 use setpiece_core::copy::CopyReport;
 use setpiece_core::events::{Observer, Silent};
-use setpiece_core::format::RepoDescriptor;
+use setpiece_core::format::{Compression, RepoDescriptor};
 use setpiece_core::media::Medium;
 use setpiece_core::media::repository::Repository;
 use setpiece_core::model::SourceId;
@@ -225,8 +225,8 @@ impl Setpiece {
     ///
     /// # Errors
     /// As [`archive`](crate::backup::archive::archive()).
-    pub fn log_push(&self, info: &SourceInfo, unit: &CapturedUnit, options: &StreamOptions) -> Result<Archived> {
-        crate::backup::archive::archive(&self.repository, info, unit, options, self.around())
+    pub fn log_push(&self, info: &SourceInfo, unit: &CapturedUnit, compression: Compression) -> Result<Archived> {
+        crate::backup::archive::archive(&self.repository, info, unit, compression, self.around())
     }
 
     /// Reads one unit of redo back by its name.

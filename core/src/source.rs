@@ -312,6 +312,9 @@ pub trait LogStream: Send {
     /// whole. It holds whole transactions, or a part of one that is too large: the recovery of the same engine joins
     /// such parts, and applies nothing of a transaction whose commit it was not given.
     ///
+    /// A unit whose name ends in [`BEGINNING`](crate::model::log::BEGINNING) holds what there is by now of the unit with
+    /// the name before that. It may be handed over again when there is more of it.
+    ///
     /// # Errors
     /// When the source fails or vanishes.
     fn next(&mut self, wait: Duration) -> Result<Option<CapturedUnit>>;
@@ -321,6 +324,20 @@ pub trait LogStream: Send {
     /// # Errors
     /// When the source fails or vanishes.
     fn durable(&mut self, lsn: Lsn) -> Result<()>;
+
+    /// What keeps the stream from its source at the moment, if it tries on by itself.
+    fn trouble(&self) -> Option<Error> {
+        None
+    }
+
+    /// What came from the source and was not handed over, because more of the unit was waited for. Asked for before the
+    /// capture ends, until there is nothing left.
+    ///
+    /// # Errors
+    /// As [`LogStream::next`].
+    fn rest(&mut self) -> Result<Option<CapturedUnit>> {
+        Ok(None)
+    }
 }
 
 /// What a recovery is to do.

@@ -10,8 +10,8 @@ use setpiece_core::{Error, ErrorKind, Result};
 use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::identity::source_id;
-use crate::segments::{LogDirectory, NODE, history};
-use crate::wal::SegmentName;
+use crate::segments::{LogDirectory, NODE, history, written};
+use crate::wal::{SegmentName, WalFile};
 
 /// What an archive command was called for.
 #[derive(Clone, Debug)]
@@ -58,10 +58,13 @@ impl LogHome {
         if name.ends_with(".backup") {
             return Ok(LogFile::Needless);
         }
-        let bytes = fs::read(path).map_err(|error| Error::io(place(), error))?;
-        let (unit, branch) = match name.strip_suffix(".history") {
-            Some(timeline) => history_unit(name, timeline, &bytes),
-            None => self.segment(name, &bytes),
+        let mut bytes = fs::read(path).map_err(|error| Error::io(place(), error))?;
+        let (unit, branch) = match WalFile::parse(name) {
+            Some(WalFile::History(timeline)) => history_unit(name, timeline, &bytes),
+            Some(WalFile::Segment(segment)) => self.segment(segment, &bytes),
+            Some(WalFile::Partial(segment)) => self.partial(segment, &mut bytes),
+            _ => Err(Error::new(ErrorKind::Usage, "is no file of a log directory")
+                .remedy("set archive_command to: setpiece log push --repo ... %p")),
         }
         .map_err(|error| error.on(place()))?;
         Ok(LogFile::Keep(self.info()?, Box::new(CapturedUnit { unit, bytes, cookie: Vec::new(), branch })))
@@ -80,21 +83,28 @@ impl LogHome {
         })
     }
 
-    fn segment(&self, name: &str, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
-        let log = LogDirectory::of(&self.directory, self.dialect, &self.control);
-        let name = SegmentName::parse(name).ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "is no file of a log directory")
-                .remedy("set archive_command to: setpiece log push --repo ... %p")
-        })?;
+    fn segment(&self, name: SegmentName, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
+        let log = self.log();
         Ok((log.whole_unit(name, bytes)?, log.history(name.timeline)?))
+    }
+
+    /// The last segment of a timeline that the server left, which it archives when it begins the next one. What lies
+    /// behind its last record is of an older use of the file.
+    fn partial(&self, name: SegmentName, bytes: &mut Vec<u8>) -> Result<(LogUnit, BranchHistory)> {
+        let log = self.log();
+        bytes.truncate(written(bytes)?);
+        Ok((log.beginning(name, None, bytes)?, log.history(name.timeline)?))
+    }
+
+    fn log(&self) -> LogDirectory {
+        LogDirectory::of(&self.directory, self.dialect, &self.control)
     }
 }
 
 /// The history of a timeline is kept as a unit without redo, which no recovery asks for and the server can fetch.
-fn history_unit(name: &str, timeline: &str, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
-    let wrong = || Error::new(ErrorKind::Usage, "is no history of a timeline");
-    let timeline = u32::from_str_radix(timeline, 16).map_err(|_| wrong())?;
-    let history = history(timeline, std::str::from_utf8(bytes).map_err(|_| wrong())?)?;
+pub(crate) fn history_unit(name: &str, timeline: u32, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
+    let wrong = |_| Error::new(ErrorKind::Usage, "is no history of a timeline");
+    let history = history(timeline, std::str::from_utf8(bytes).map_err(wrong)?)?;
     let fork = history.points.last().map_or(Lsn(0), |point| point.fork);
     let unit = LogUnit {
         node: NODE,

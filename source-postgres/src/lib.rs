@@ -20,6 +20,7 @@ mod segments;
 mod session;
 mod settings;
 mod source;
+mod stream;
 mod tree;
 pub mod wal;
 
@@ -28,3 +29,4 @@ pub use dialect::Dialect;
 pub use directory::PostgresDirectory;
 pub use recovery::PostgresRecovery;
 pub use source::PostgresSource;
+pub use stream::CaptureOptions;

@@ -16,6 +16,7 @@ use crate::dialect::Dialect;
 use crate::page;
 use crate::segments::{history_name, history_text};
 use crate::settings;
+use crate::wal;
 
 /// Directories that every cluster has and whose content is not backed up.
 const EMPTIED: [&str; 16] = [
@@ -49,20 +50,22 @@ impl Recovery for PostgresRecovery {
         let directory = request.directory;
         self.make_directories(directory, request.files)?;
         self.link_tablespaces(request)?;
-        let wal = directory.join(self.0.name("wal"));
+        let log_directory = directory.join(self.0.name("wal"));
         let mut redo_ends = Lsn(0);
         while let Some((unit, bytes)) = log.next()? {
             redo_ends = redo_ends.max(unit.span.upto);
-            let name = unit.name.as_deref().filter(|name| settings::is_plain_name(name)).ok_or_else(|| {
+            let name = unit.whole().or(unit.name.as_deref()).filter(|name| settings::is_plain_name(name));
+            let name = name.ok_or_else(|| {
                 Error::damaged(format!("redo unit {} of branch {}", unit.seq, unit.branch), "it has no segment's name")
             })?;
-            write_new(&wal.join(name), &bytes)?;
+            let bytes = if unit.whole().is_some() { filled_up(bytes)? } else { bytes };
+            write_new(&log_directory.join(name), &bytes)?;
         }
         for history in histories(request.branch) {
             if let Some(text) = history_text(&history) {
                 let timeline = u32::try_from(history.current.0)
                     .map_err(|_| Error::damaged(format!("branch {}", history.current), "is no timeline"))?;
-                write_new(&wal.join(history_name(timeline)), text.as_bytes())?;
+                write_new(&log_directory.join(history_name(timeline)), text.as_bytes())?;
             }
         }
         settings::write(directory, request, redo_ends)?;
@@ -126,6 +129,16 @@ fn stops_at(request: &RecoverRequest<'_>) -> Lsn {
         Until::Lsn(lsn) => lsn.min(request.complete_upto),
         _ => request.complete_upto,
     }
+}
+
+/// The beginning of a segment as the server reads it: with zeros up to its end, where the log is over for it.
+fn filled_up(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let size = wal::describe(&bytes)?.size.bytes();
+    if bytes.len() as u64 > size {
+        return Err(Error::damaged("the beginning of a segment", format!("has more than {size} bytes")));
+    }
+    bytes.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
+    Ok(bytes)
 }
 
 fn make_directory(path: &Path) -> Result<()> {

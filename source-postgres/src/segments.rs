@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use setpiece_core::model::log::BEGINNING;
 use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, NodeId, Seq};
 use setpiece_core::{Error, ErrorKind, Result};
 
@@ -51,10 +52,29 @@ impl LogDirectory {
         let mut number = self.number(begin);
         while number <= last {
             let (unit, bytes) = self.unit(timeline, number)?;
+            let (unit, bytes) = if number == last { self.as_far_as_written(unit, bytes, end)? } else { (unit, bytes) };
             sink(unit, bytes)?;
             number = Seq(number.0 + 1);
         }
         Ok(())
+    }
+
+    /// The last segment of a backup. A server that stands still or follows another goes on writing to it later, so that
+    /// the redo on record must not be taken for all of it.
+    fn as_far_as_written(&self, unit: LogUnit, mut bytes: Vec<u8>, end: Lsn) -> Result<(LogUnit, Vec<u8>)> {
+        let written = written(&bytes)?;
+        if written == bytes.len() {
+            return Ok((unit, bytes));
+        }
+        let upto = Lsn(unit.span.after.0.saturating_add(written as u64));
+        let name = unit.name.as_deref().and_then(SegmentName::parse).filter(|_| upto >= end);
+        let name = name.ok_or_else(|| {
+            Error::new(ErrorKind::Source, format!("the log ends at {upto}, before the end of the backup at {end}"))
+                .on(format!("segment {}", unit.seq))
+                .remedy("look at what the server says of its log, then back up again")
+        })?;
+        bytes.truncate(written);
+        Ok((self.beginning(name, None, &bytes)?, bytes))
     }
 
     fn unit(&self, timeline: u32, number: Seq) -> Result<(LogUnit, Vec<u8>)> {
@@ -75,20 +95,45 @@ impl LogDirectory {
     /// still there.
     pub(crate) fn whole_unit(&self, name: SegmentName, bytes: &[u8]) -> Result<LogUnit> {
         let size = self.size()?;
+        let before = name.number(size)?.0.checked_sub(1);
+        let before = before.and_then(|before| SegmentName::new(name.timeline, Seq(before), size));
+        let before = before.and_then(|before| fs::read(self.path.join(before.to_string())).ok());
+        self.whole_unit_behind(name, before.as_deref(), bytes)
+    }
+
+    /// A segment that is whole, as a unit, told besides the bytes of the segment before, if they are at hand.
+    pub(crate) fn whole_unit_behind(&self, name: SegmentName, before: Option<&[u8]>, bytes: &[u8]) -> Result<LogUnit> {
+        let size = self.size()?;
         if bytes.len() as u64 != size.bytes() {
             let text = format!("has {} bytes instead of {}", bytes.len(), size.bytes());
             return Err(Error::new(ErrorKind::Source, text));
         }
+        self.unit_of(name, before, bytes)
+    }
+
+    /// What was written of a segment by now, as a unit: no record of it counts that is not there as a whole.
+    pub(crate) fn beginning(&self, name: SegmentName, before: Option<&[u8]>, bytes: &[u8]) -> Result<LogUnit> {
+        let page = wal::describe(bytes)?.block_size as usize;
+        let mut pages = bytes.to_vec();
+        pages.resize(bytes.len().next_multiple_of(page), 0);
+        let mut unit = self.unit_of(name, before, &pages)?;
+        unit.name = Some(format!("{name}{BEGINNING}"));
+        unit.len = bytes.len() as u64;
+        unit.span.upto = Lsn(unit.span.after.0.saturating_add(unit.len));
+        unit.changes = None;
+        Ok(unit)
+    }
+
+    fn unit_of(&self, name: SegmentName, before: Option<&[u8]>, bytes: &[u8]) -> Result<LogUnit> {
+        let size = self.size()?;
         wal::describe(bytes)?.check(name, self.system_identifier)?;
         let (number, start) = (name.number(size)?, name.start(size)?);
-        let before = number.0.checked_sub(1).and_then(|before| SegmentName::new(name.timeline, Seq(before), size));
-        let before = before.and_then(|before| fs::read(self.path.join(before.to_string())).ok());
-        let commits = commits(before.as_deref(), start, bytes, self.block_size);
+        let commits = commits(before, start, bytes, self.block_size);
         Ok(LogUnit {
             node: NODE,
             branch: BranchId(u64::from(name.timeline)),
             seq: number,
-            span: LsnSpan { after: start, upto: Lsn(start.0.saturating_add(size.bytes())) },
+            span: LsnSpan { after: start, upto: Lsn(start.0.saturating_add(bytes.len() as u64)) },
             first_commit: commits.map(|commits| commits.first),
             last_commit: commits.map(|commits| commits.last),
             len: bytes.len() as u64,
@@ -99,7 +144,7 @@ impl LogDirectory {
         })
     }
 
-    fn size(&self) -> Result<SegmentSize> {
+    pub(crate) fn size(&self) -> Result<SegmentSize> {
         SegmentSize::new(u64::from(self.segment_size))
             .ok_or_else(|| Error::new(ErrorKind::Source, format!("no segment has {} bytes", self.segment_size)))
     }
@@ -132,6 +177,18 @@ fn gather(segments: &[&[u8]], after: Lsn, block_size: u32) -> Result<Changes> {
         }
     }
     Ok(gatherer.finish(reader.position()))
+}
+
+/// How many bytes of a segment hold whole records.
+pub(crate) fn written(bytes: &[u8]) -> Result<usize> {
+    let start = wal::describe(bytes)?.start;
+    let mut reader = Reader::new();
+    let mut records = reader.push(bytes)?;
+    // Where records that do not fit are met the log ends, whatever they are.
+    while let Ok(Some(_)) = records.next_record() {}
+    let end = reader.end().map_or(reader.position(), |end| end.at);
+    let len = end.0.checked_sub(start.0).and_then(|len| usize::try_from(len).ok());
+    Ok(len.unwrap_or(bytes.len()).min(bytes.len()))
 }
 
 pub(crate) fn history_name(timeline: u32) -> String {

@@ -62,11 +62,14 @@ impl Session {
     pub(crate) fn facts(&mut self) -> Result<ServerFacts> {
         let control = self.dialect.name("control_system");
         let in_recovery = self.dialect.name("is_in_recovery");
+        let settings = self.dialect.name("settings");
         let row = one(
             &mut self.client,
+            // Who may not see the directory gets an empty one.
             &format!(
                 "SELECT current_setting('server_version') AS version, (SELECT system_identifier FROM {control}()) AS \
-                 system, current_setting('data_directory') AS directory, current_setting('cluster_name') AS name, \
+                 system, coalesce((SELECT setting FROM {settings} WHERE name = 'data_directory'), '') AS directory, \
+                 current_setting('cluster_name') AS name, \
                  {in_recovery}() AS recovery, current_setting('wal_level') AS wal_level, \
                  current_setting('full_page_writes') AS fpw"
             ),
@@ -75,7 +78,6 @@ impl Session {
         let recorded =
             ["data_checksums", "wal_log_hints", "archive_mode", "block_size", "wal_segment_size", "lc_collate"];
         let list = recorded.map(|name| format!("'{name}'")).join(", ");
-        let settings = self.dialect.name("settings");
         let settings =
             self.client.query(&format!("SELECT name, setting FROM {settings} WHERE name IN ({list}) ORDER BY name"))?;
         Ok(ServerFacts {

@@ -16,12 +16,14 @@ use crate::identity::source_id;
 use crate::run::{Files, Run};
 use crate::segments::{LogDirectory, NODE};
 use crate::session::{ServerFacts, Session};
+use crate::stream::{CaptureOptions, PostgresStream, Server};
 use crate::tree::walk;
 
 /// A server that runs on this machine, or whose data directory is mounted here.
 pub struct PostgresSource {
     connect: ConnectInfo,
     dialect: Dialect,
+    capture: CaptureOptions,
     /// Asked once: who a server is does not change.
     facts: Mutex<Option<ServerFacts>>,
 }
@@ -39,7 +41,14 @@ impl PostgresSource {
     #[must_use]
     pub fn at(connect: ConnectInfo) -> Self {
         let dialect = connect.dialect();
-        PostgresSource { connect, dialect, facts: Mutex::default() }
+        PostgresSource { connect, dialect, capture: CaptureOptions::default(), facts: Mutex::default() }
+    }
+
+    /// Captures its log in another way than the usual one.
+    #[must_use]
+    pub fn capturing(mut self, options: CaptureOptions) -> Self {
+        self.capture = options;
+        self
     }
 
     fn session(&self) -> Result<Session> {
@@ -57,6 +66,11 @@ impl PostgresSource {
     /// The data directory, once it is certain that it is this server's.
     fn directory(&self, facts: &ServerFacts) -> Result<(PathBuf, Control)> {
         let path = facts.data_directory.clone();
+        if path.as_os_str().is_empty() {
+            return Err(Error::new(ErrorKind::Source, "the user may not see where the data directory is")
+                .on(self.connect.to_string())
+                .remedy("back up as a superuser, or as a member of pg_read_all_settings"));
+        }
         let place = || format!("{} of {}", path.display(), self.connect);
         let (control, _) = Control::read(&path, self.dialect).map_err(|error| {
             error.on(place()).remedy("back up on the server's machine, as the user that the server runs as")
@@ -124,10 +138,20 @@ impl Source for PostgresSource {
         }))
     }
 
-    fn log_stream(&self, _last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>> {
-        Err(Error::new(ErrorKind::Unsupported, "the log of a server is not captured as a stream yet")
-            .on(self.connect.to_string())
-            .remedy("let the server archive it with `setpiece log push`"))
+    fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>> {
+        let facts = self.facts()?;
+        let setting = |name: &str| {
+            let found =
+                facts.settings.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.parse().ok());
+            let strange = || Error::new(ErrorKind::Source, format!("the server does not tell its {name}"));
+            found.ok_or_else(|| strange().on(self.connect.to_string()))
+        };
+        let (segment_size, block_size) = (setting("wal_segment_size")?, setting("block_size")?);
+        let log =
+            LogDirectory { path: PathBuf::new(), system_identifier: facts.system_identifier, segment_size, block_size };
+        let size = log.size()?;
+        let (connect, dialect, options) = (self.connect.clone(), self.dialect, self.capture.clone());
+        Ok(Box::new(PostgresStream::begin(Server { connect, dialect, options, log, size }, last)?))
     }
 }
 

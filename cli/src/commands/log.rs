@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use setpiece::backup::log::StreamOptions;
+use setpiece::backup::log;
 use setpiece::format::Compression;
+use setpiece::source::CaptureOptions;
 use setpiece::{Error, ErrorKind, Result};
 
 use crate::console::{Answer, Console};
@@ -25,15 +26,16 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Stream(CaptureOptions),
+    Stream(StreamOptions),
     Push(push::Options),
     Get(GetOptions),
 }
 
 /// Capture redo as it is written, until interrupted. Every transaction captured can be recovered to. A SQLite database
-/// must have a write-ahead log (PRAGMA journal_mode = WAL).
+/// must have a write-ahead log (PRAGMA journal_mode = WAL); the log of a PostgreSQL server comes over a replication
+/// connection, and the server keeps it in a slot until it is stored.
 #[derive(Debug, Args)]
-struct CaptureOptions {
+struct StreamOptions {
     #[command(flatten)]
     repo: RepoOptions,
     #[command(flatten)]
@@ -41,6 +43,13 @@ struct CaptureOptions {
     /// Stop when nothing was written for so long.
     #[arg(long, value_name = "SECONDS")]
     stop_when_idle: Option<u64>,
+    /// Servers: the replication slot, made if it is missing [default: setpiece].
+    #[arg(long, value_name = "NAME")]
+    slot: Option<String>,
+    /// Servers: how long redo may wait for its segment to be whole before what there is of it is stored; 0 stores whole
+    /// segments only [default: 5].
+    #[arg(long, value_name = "SECONDS")]
+    max_delay: Option<u64>,
     /// none, fast, or a level of zstd from 1 to 19.
     #[arg(long, default_value = "1")]
     compress: Compression,
@@ -104,10 +113,28 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     }
 }
 
-fn stream(options: &CaptureOptions, console: &Console) -> Result<Answer> {
+impl StreamOptions {
+    /// What was said about the log of a server, if anything.
+    fn capture(&self) -> Option<CaptureOptions> {
+        if self.slot.is_none() && self.max_delay.is_none() {
+            return None;
+        }
+        let mut how = CaptureOptions::default();
+        how.slot = self.slot.clone().unwrap_or(how.slot);
+        if let Some(seconds) = self.max_delay {
+            how.max_delay = (seconds > 0).then(|| Duration::from_secs(seconds));
+        }
+        Some(how)
+    }
+}
+
+fn stream(options: &StreamOptions, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
-    let source = options.source.open()?;
-    let mut wanted = StreamOptions::default();
+    let source = match options.capture() {
+        Some(how) => options.source.open_capturing(how)?,
+        None => options.source.open()?,
+    };
+    let mut wanted = log::StreamOptions::default();
     wanted.stop_when_idle = options.stop_when_idle.map(Duration::from_secs);
     wanted.compression = options.compress;
     let report = setpiece.log_stream(&*source, &wanted)?;

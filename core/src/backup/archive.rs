@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use super::log::{StreamOptions, StreamReport, store};
+use super::unit::store;
 use crate::catalog::Surroundings;
 use crate::catalog::named::{set_of, sets_named};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Compression;
 use crate::media::HeldLock;
 use crate::media::repository::Repository;
 use crate::model::SourceId;
@@ -36,7 +37,7 @@ pub fn archive(
     repository: &Repository,
     info: &SourceInfo,
     captured: &CapturedUnit,
-    options: &StreamOptions,
+    compression: Compression,
     around: Surroundings<'_>,
 ) -> Result<Archived> {
     let name = captured
@@ -50,17 +51,22 @@ pub fn archive(
         let objects = repository.set_objects(set)?;
         match (objects.meta.is_some(), set == wanted) {
             (true, true) => return Ok(Archived::Already),
+            // Others as long or not: which of them is of use is seen when they are read.
+            (true, false) if captured.unit.whole().is_some() => {}
             (true, false) => {
-                return Err(Error::new(ErrorKind::Exists, "the repository has this unit of redo with other bytes")
-                    .on(format!("{name} of {}", info.name))
-                    .remedy("two servers archive into one repository, or one was restored and goes on as the same branch: find out which before anything is removed"));
+                return Err(other_bytes(name, info));
             }
             (false, _) => repository.remove_set(set, &objects)?,
         }
     }
-    let mut report = StreamReport::default();
-    store(repository, info, captured, wanted, options, around, &mut report)?;
-    Ok(Archived::Stored(report.stored_bytes))
+    store(repository, info, captured, wanted, compression, around).map(Archived::Stored)
+}
+
+/// What is on record and what the engine hands over are not of one history.
+pub(super) fn other_bytes(name: &str, info: &SourceInfo) -> Error {
+    Error::new(ErrorKind::Exists, "the repository has this unit of redo with other bytes")
+        .on(format!("{name} of {}", info.name))
+        .remedy("two servers archive into one repository, or one was restored and goes on as the same branch: find out which before anything is removed")
 }
 
 /// One unit of a source at a time.

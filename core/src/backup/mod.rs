@@ -15,6 +15,8 @@ mod filter;
 pub mod log;
 mod options;
 mod packer;
+mod superseded;
+mod unit;
 mod work;
 
 use std::sync::Arc;

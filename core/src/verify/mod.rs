@@ -97,8 +97,14 @@ pub fn check(
     if depth > Depth::Meta {
         read_pieces(repository, recoveries, &opened, depth, channels, around, &mut report)?;
     }
+    report.findings.retain(|finding| !is_gone(repository, finding.set));
     report.findings.sort_by_key(|finding| finding.set);
     Ok(report)
+}
+
+/// Whether a set was removed while it was looked at: a log stream and others do so beside a check.
+fn is_gone(repository: &Repository, set: SetId) -> bool {
+    repository.set_objects(set).is_ok_and(|objects| objects.meta.is_none())
 }
 
 fn wanted(catalog: &Catalog, words: &[String]) -> Result<Vec<SetId>> {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use setpiece::backup::archive::Archived;
-use setpiece::backup::log::StreamOptions;
 use setpiece::format::Compression;
 use setpiece::source::{LogFile, LogHome};
 use setpiece::{Error, Result};
@@ -52,9 +51,7 @@ pub(super) fn run(options: &Options, console: &Console) -> Result<Answer> {
         LogFile::Needless => ("needless", 0),
         LogFile::Keep(info, unit) => {
             let setpiece = options.repo.open(console)?;
-            let mut how = StreamOptions::default();
-            how.compression = options.compress;
-            match setpiece.log_push(&info, &unit, &how)? {
+            match setpiece.log_push(&info, &unit, options.compress)? {
                 Archived::Stored(bytes) => ("stored", bytes),
                 Archived::Already => ("already there", 0),
             }
