@@ -73,6 +73,28 @@ pub fn open_capturing(url: &str, how: CaptureOptions) -> Result<Box<dyn Source>>
     }
 }
 
+/// The files of a server's log: those that were copied to a directory, or else those in the server's own.
+///
+/// # Errors
+/// [`Usage`](crate::ErrorKind::Usage) for a database that is no server, and what the engine has to say.
+#[cfg(feature = "postgres")]
+pub fn log_home(url: &str, archive: Option<&std::path::Path>) -> Result<LogHome> {
+    match url::split(url)? {
+        ("postgres" | "postgresql" | "kingbase", _) => PostgresSource::open(url)?.log_home(archive),
+        ("pgdata", path) => {
+            let home = LogHome::open(url::absolute(url, path)?.as_ref())?;
+            Ok(match archive {
+                Some(archive) => home.in_archive(archive),
+                None => home,
+            })
+        }
+        (scheme, _) if SCHEMES.iter().any(|known| known.trim_end_matches(':') == scheme) => {
+            Err(Error::new(ErrorKind::Usage, "is no server that archives its log").on(url))
+        }
+        (scheme, _) => Err(url::unknown(scheme, SCHEMES, ELSEWHERE).on(url)),
+    }
+}
+
 /// Which source a URL means, by where the database is or was: it need not be there any more.
 ///
 /// # Errors

@@ -340,6 +340,47 @@ pub trait LogStream: Send {
     }
 }
 
+/// A file in a directory of archived redo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShelfFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub what: OnShelf,
+}
+
+/// What a file in a directory of archived redo is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnShelf {
+    /// A unit of redo.
+    Unit,
+    /// Something else that a recovery may need, and that stays where it is.
+    History,
+    /// Nothing that could be stored, and why: reads as what follows the file's name.
+    Passed(String),
+}
+
+/// A directory in which an engine, or a command of its, has put redo.
+pub trait LogShelf {
+    /// Whose redo it is.
+    fn info(&self) -> &SourceInfo;
+
+    /// The files, in the order of the redo.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    fn files(&self) -> Result<Vec<ShelfFile>>;
+
+    /// Reads a file as a unit.
+    ///
+    /// # Errors
+    /// When it is of another source, is not whole, or not what its name says.
+    fn read(&self, path: &Path) -> Result<CapturedUnit>;
+
+    /// Whether the engine itself works in the directory, so that nobody else may remove anything.
+    fn is_live(&self) -> bool;
+}
+
 /// What a recovery is to do.
 #[derive(Clone, Debug)]
 pub struct RecoverRequest<'a> {

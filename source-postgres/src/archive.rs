@@ -1,17 +1,18 @@
 //! Files that the server hands to its archive command, as units of redo: segments of the log and histories of timelines.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, Seq, SourceId};
-use setpiece_core::source::{CapturedUnit, SourceInfo};
+use setpiece_core::source::{CapturedUnit, LogShelf, ShelfFile, SourceInfo};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::identity::source_id;
 use crate::segments::{LogDirectory, NODE, history, written};
-use crate::wal::{SegmentName, WalFile};
+use crate::shelf;
+use crate::wal::{SegmentName, WalFile, lsn_text};
 
 /// What an archive command was called for.
 #[derive(Clone, Debug)]
@@ -22,15 +23,16 @@ pub enum LogFile {
     Needless,
 }
 
-/// A cluster's data directory and what its archive and restore commands have to know of it.
+/// A cluster, and the directory in which files of its log lie.
 pub struct LogHome {
-    directory: PathBuf,
-    dialect: Dialect,
-    control: Control,
+    info: SourceInfo,
+    log: LogDirectory,
+    /// Whether the server itself works in the directory.
+    live: bool,
 }
 
 impl LogHome {
-    /// The cluster in a data directory; archive and restore commands are run in it.
+    /// The log directory of the cluster in a data directory; archive and restore commands are run in it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is none.
@@ -39,13 +41,34 @@ impl LogHome {
             std::path::absolute(directory).map_err(|error| Error::io(directory.display().to_string(), error))?;
         let dialect = Dialect::of_directory(&directory)?;
         let (control, _) = Control::read(&directory, dialect)?;
-        Ok(LogHome { directory, dialect, control })
+        let version = directory.join(dialect.version_file());
+        let version = fs::read_to_string(&version).map_err(|error| Error::io(version.display().to_string(), error))?;
+        let name = directory.file_name().map_or_else(|| "cluster".into(), |n| n.to_string_lossy().into_owned());
+        let info = SourceInfo {
+            id: source_id(control.system_identifier),
+            name,
+            engine: dialect.engine().into(),
+            version: version.trim().into(),
+            tablespace_scope: false,
+        };
+        Ok(LogHome { info, log: LogDirectory::of(&directory, dialect, &control), live: true })
+    }
+
+    /// The log of a cluster that is known, in its own log directory.
+    pub(crate) fn of(info: SourceInfo, log: LogDirectory) -> Self {
+        LogHome { info, log, live: true }
+    }
+
+    /// The same cluster's log in another directory, to which its files were copied.
+    #[must_use]
+    pub fn in_archive(self, directory: &Path) -> Self {
+        LogHome { log: LogDirectory { path: directory.to_owned(), ..self.log }, live: false, ..self }
     }
 
     /// The source that the cluster is.
     #[must_use]
     pub fn source(&self) -> SourceId {
-        source_id(self.control.system_identifier)
+        self.info.id
     }
 
     /// Reads a file from the log directory.
@@ -67,37 +90,63 @@ impl LogHome {
                 .remedy("set archive_command to: setpiece log push --repo ... %p")),
         }
         .map_err(|error| error.on(place()))?;
-        Ok(LogFile::Keep(self.info()?, Box::new(CapturedUnit { unit, bytes, cookie: Vec::new(), branch })))
-    }
-
-    fn info(&self) -> Result<SourceInfo> {
-        let version = self.directory.join(self.dialect.version_file());
-        let version = fs::read_to_string(&version).map_err(|error| Error::io(version.display().to_string(), error))?;
-        let name = self.directory.file_name().map_or_else(|| "cluster".into(), |n| n.to_string_lossy().into_owned());
-        Ok(SourceInfo {
-            id: self.source(),
-            name,
-            engine: self.dialect.engine().into(),
-            version: version.trim().into(),
-            tablespace_scope: false,
-        })
+        Ok(LogFile::Keep(self.info.clone(), Box::new(CapturedUnit { unit, bytes, cookie: Vec::new(), branch })))
     }
 
     fn segment(&self, name: SegmentName, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
-        let log = self.log();
-        Ok((log.whole_unit(name, bytes)?, log.history(name.timeline)?))
+        Ok((self.log.whole_unit(name, bytes)?, self.log.history(name.timeline)?))
     }
 
     /// The last segment of a timeline that the server left, which it archives when it begins the next one. What lies
     /// behind its last record is of an older use of the file.
     fn partial(&self, name: SegmentName, bytes: &mut Vec<u8>) -> Result<(LogUnit, BranchHistory)> {
-        let log = self.log();
         bytes.truncate(written(bytes)?);
-        Ok((log.beginning(name, None, bytes)?, log.history(name.timeline)?))
+        Ok((self.log.beginning(name, None, bytes)?, self.log.history(name.timeline)?))
+    }
+}
+
+impl LogShelf for LogHome {
+    fn info(&self) -> &SourceInfo {
+        &self.info
     }
 
-    fn log(&self) -> LogDirectory {
-        LogDirectory::of(&self.directory, self.dialect, &self.control)
+    fn files(&self) -> Result<Vec<ShelfFile>> {
+        shelf::files(&self.log, self.live)
+    }
+
+    fn read(&self, path: &Path) -> Result<CapturedUnit> {
+        let LogFile::Keep(_, captured) = self.file(path)? else {
+            return Err(Error::new(ErrorKind::Usage, "is no redo").on(path.display().to_string()));
+        };
+        if captured.unit.whole().is_some() || captured.unit.span.is_empty() {
+            return Ok(*captured);
+        }
+        self.whole(*captured).map_err(|error| error.on(path.display().to_string()))
+    }
+
+    fn is_live(&self) -> bool {
+        self.live
+    }
+}
+
+impl LogHome {
+    /// A segment whose log does not go to its end is still being written or copied. Of a server that stands still it is
+    /// the last, whose log is stored as far as it goes.
+    fn whole(&self, mut captured: CapturedUnit) -> Result<CapturedUnit> {
+        let written = written(&captured.bytes)?;
+        if written == captured.bytes.len() {
+            return Ok(captured);
+        }
+        let name = captured.unit.name.as_deref().and_then(SegmentName::parse);
+        let rests = self.live && !shelf::runs(&self.log.path);
+        let Some(name) = name.filter(|_| rests) else {
+            let upto = Lsn(captured.unit.span.after.0.saturating_add(written as u64));
+            let text = format!("holds log only up to {}: it is not whole, or it is damaged", lsn_text(upto));
+            return Err(Error::new(ErrorKind::Damaged, text).remedy("look at it with pg_waldump"));
+        };
+        captured.bytes.truncate(written);
+        captured.unit = self.log.beginning(name, None, &captured.bytes)?;
+        Ok(captured)
     }
 }
 

@@ -19,6 +19,7 @@ mod run;
 mod segments;
 mod session;
 mod settings;
+mod shelf;
 mod source;
 mod stream;
 mod tree;

@@ -1,6 +1,6 @@
 //! A running server as a source.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use setpiece_core::model::Seq;
@@ -9,6 +9,7 @@ use setpiece_core::source::{
 };
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::archive::LogHome;
 use crate::client::ConnectInfo;
 use crate::control::Control;
 use crate::dialect::Dialect;
@@ -60,6 +61,37 @@ impl PostgresSource {
         match &*known {
             Some(facts) => Ok(facts.clone()),
             None => Ok(known.insert(self.session()?.facts()?).clone()),
+        }
+    }
+
+    /// The cluster's log as a directory that is nowhere yet.
+    fn log(&self) -> Result<LogDirectory> {
+        let facts = self.facts()?;
+        let setting = |name: &str| {
+            let found =
+                facts.settings.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.parse().ok());
+            let strange = || Error::new(ErrorKind::Source, format!("the server does not tell its {name}"));
+            found.ok_or_else(|| strange().on(self.connect.to_string()))
+        };
+        Ok(LogDirectory {
+            path: PathBuf::new(),
+            system_identifier: facts.system_identifier,
+            segment_size: setting("wal_segment_size")?,
+            block_size: setting("block_size")?,
+        })
+    }
+
+    /// The files of its log: those that were copied to a directory, or else those in its own.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or its data directory is not on this machine and is needed.
+    pub fn log_home(&self, archive: Option<&Path>) -> Result<LogHome> {
+        match archive {
+            Some(archive) => Ok(LogHome::of(self.info()?, self.log()?).in_archive(archive)),
+            None => {
+                let (directory, control) = self.directory(&self.facts()?)?;
+                Ok(LogHome::of(self.info()?, LogDirectory::of(&directory, self.dialect, &control)))
+            }
         }
     }
 
@@ -139,16 +171,7 @@ impl Source for PostgresSource {
     }
 
     fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>> {
-        let facts = self.facts()?;
-        let setting = |name: &str| {
-            let found =
-                facts.settings.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.parse().ok());
-            let strange = || Error::new(ErrorKind::Source, format!("the server does not tell its {name}"));
-            found.ok_or_else(|| strange().on(self.connect.to_string()))
-        };
-        let (segment_size, block_size) = (setting("wal_segment_size")?, setting("block_size")?);
-        let log =
-            LogDirectory { path: PathBuf::new(), system_identifier: facts.system_identifier, segment_size, block_size };
+        let log = self.log()?;
         let size = log.size()?;
         let (connect, dialect, options) = (self.connect.clone(), self.dialect, self.capture.clone());
         Ok(Box::new(PostgresStream::begin(Server { connect, dialect, options, log, size }, last)?))

@@ -14,6 +14,7 @@ use crate::console::{Answer, Console};
 use crate::options::{Moment, RepoOptions, SourceOption};
 use crate::text;
 
+mod backup;
 mod get;
 mod push;
 
@@ -28,6 +29,7 @@ pub(crate) struct Options {
 enum Verb {
     Stream(StreamOptions),
     Push(push::Options),
+    Backup(backup::Options),
     Get(GetOptions),
 }
 
@@ -105,6 +107,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     match options.verb {
         Verb::Stream(options) => stream(&options, console),
         Verb::Push(options) => push::run(&options, console),
+        Verb::Backup(options) => backup::run(&options, console),
         Verb::Get(options) => match (&options.name, &options.dest, &options.to) {
             (Some(name), Some(dest), _) => push::fetch(&options.repo, &options.data_dir, name, dest, console),
             (_, _, Some(to)) => get::run(&options, to, console),

@@ -3,4 +3,5 @@
 
 mod refusals;
 mod stream;
+mod sweep;
 mod world;

@@ -31,12 +31,12 @@ fn commit(world: &World, rows: u32) -> Vec<(u64, u64)> {
 }
 
 fn what_was_acknowledged_is_recovered_whatever_is_killed(version: Version) {
-    let mut world = World::started(Cluster::new(version));
+    let mut world = World::started(Cluster::new(version).segment_mib(1));
     let uri = world.cluster.uri();
     let stream = world.stream(&uri, QUICK);
     world.backup();
     let mut commits = commit(&world, 50);
-    world.insert(60_000);
+    world.insert(30_000);
     world.cluster.execute("CREATE TABLE made AS SELECT * FROM t");
 
     // The server dies in the middle of the load and comes back; the stream stays.
@@ -63,7 +63,7 @@ fn what_was_acknowledged_is_recovered_whatever_is_killed(version: Version) {
 
     // The stream is killed, and begun again later.
     stream.kill9();
-    world.insert(100_000);
+    world.insert(30_000);
     commits.extend(commit(&world, 20));
     let stream = world.stream(&uri, QUICK);
     world.caught_up();
@@ -85,9 +85,11 @@ fn what_was_acknowledged_is_recovered_whatever_is_killed(version: Version) {
     let beginnings = world.captured().into_iter().filter(|name| name.contains("-upto-")).count();
     assert_eq!(beginnings, 1, "{:?}", world.captured());
 
-    // All ends at once, a second after the last commit.
+    // All ends at once.
     commits.extend(commit(&world, 20));
-    std::thread::sleep(Duration::from_secs(3));
+    world.caught_up();
+    let last = commits.len();
+    commits.extend(commit(&world, 20));
     let acknowledged =
         world.cluster.psql("SELECT restart_lsn - '0/0' FROM pg_replication_slots WHERE slot_name = 'setpiece'");
     let acknowledged: u64 = acknowledged.parse().unwrap();
@@ -100,7 +102,7 @@ fn what_was_acknowledged_is_recovered_whatever_is_killed(version: Version) {
     let durable: Vec<u64> = commits.iter().filter(|(_, lsn)| *lsn <= acknowledged).map(|(id, _)| *id).collect();
     let lost: Vec<&u64> = durable.iter().filter(|id| recovered.binary_search(id).is_err()).collect();
     assert!(lost.is_empty(), "{lost:?} of {} were acknowledged up to {acknowledged}", durable.len());
-    assert_eq!(durable.len(), commits.len(), "nothing was acknowledged of what was committed last");
+    assert!(durable.len() >= last, "{} of {} commits are durable", durable.len(), commits.len());
 }
 
 fn a_timeline_switch_is_followed(version: Version) {

@@ -45,7 +45,7 @@ pub fn archive(
         .name
         .as_deref()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "a unit without a name cannot be handed over by itself"))?;
-    let _only = wait_for_turn(repository, info.id, around)?;
+    let _only = wait_for_turn(repository, info.id, name, around)?;
     let wanted = set_of(info.id, name, &captured.bytes);
     for set in sets_named(repository, info.id, name)? {
         let objects = repository.set_objects(set)?;
@@ -69,10 +69,16 @@ pub(super) fn other_bytes(name: &str, info: &SourceInfo) -> Error {
         .remedy("two servers archive into one repository, or one was restored and goes on as the same branch: find out which before anything is removed")
 }
 
-/// One unit of a source at a time.
-fn wait_for_turn(repository: &Repository, source: SourceId, around: Surroundings<'_>) -> Result<Box<dyn HeldLock>> {
+/// Each name once at a time; others are handed over beside it.
+fn wait_for_turn(
+    repository: &Repository,
+    source: SourceId,
+    name: &str,
+    around: Surroundings<'_>,
+) -> Result<Box<dyn HeldLock>> {
+    let what = format!("archive-{}", set_of(source, name, &[]));
     loop {
-        match repository.lock_source(source, "archive") {
+        match repository.lock_source(source, &what) {
             Err(error) if error.kind() == ErrorKind::Locked => {
                 around.cancel.check()?;
                 thread::sleep(PATIENCE);

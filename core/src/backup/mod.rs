@@ -16,6 +16,7 @@ pub mod log;
 mod options;
 mod packer;
 mod superseded;
+pub mod sweep;
 mod unit;
 mod work;
 

@@ -18,7 +18,7 @@ pub fn set_of(source: SourceId, name: &str, bytes: &[u8]) -> SetId {
     let mut id = page_hash(&[&source.0.0[..], b"/", name.as_bytes()].concat());
     let content = page_hash(bytes);
     if name.ends_with(BEGINNING) {
-        id[8..12].copy_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+        id[8..12].copy_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
         id[12..].copy_from_slice(&content[..4]);
     } else {
         id[8..].copy_from_slice(&content[..8]);
@@ -29,7 +29,7 @@ pub fn set_of(source: SourceId, name: &str, bytes: &[u8]) -> SetId {
 /// How long the beginning of a unit is that is in a set, by the set's identifier.
 pub fn beginning_len(set: SetId) -> usize {
     let id = set.0.0;
-    u32::from_be_bytes([id[8], id[9], id[10], id[11]]) as usize
+    u32::from_le_bytes([id[8], id[9], id[10], id[11]]) as usize
 }
 
 /// The sets, whole or not, of units of a name.

@@ -80,7 +80,8 @@ pub(crate) struct PostgresStream {
     urgent: bool,
     /// The histories that were handed over.
     histories: Vec<u32>,
-    slowest: Duration,
+    /// How long it took to make the last unit durable.
+    cost: Duration,
     trouble: Option<Trouble>,
     lost: Option<String>,
 }
@@ -116,7 +117,7 @@ impl PostgresStream {
             flushed: Lsn(0),
             urgent: false,
             histories: Vec::new(),
-            slowest: Duration::ZERO,
+            cost: Duration::ZERO,
             trouble: None,
             lost: None,
         };
@@ -138,14 +139,14 @@ impl PostgresStream {
             .map(|point| &point.unit)
             .filter(|unit| self.history.reach(unit.branch).is_some_and(|reach| unit.span.upto <= reach));
         let wished = known.map_or(kept, |unit| unit.span.upto.min(kept));
-        self.segment.begin(wished);
+        self.place(wished);
         let begun = self.start(line).and_then(|()| self.first_word());
         match begun {
             Err(error) if is_removed(&error) && self.segment.start() < self.server.start_of(kept) => {
                 self.link = None;
                 self.lost = Some("the server has removed it".into());
-                self.segment.begin(kept);
                 let line = self.line()?;
+                self.place(kept);
                 self.start(line)?;
                 self.first_word()
             }
@@ -174,10 +175,15 @@ impl PostgresStream {
         Ok(line)
     }
 
+    /// Begins with the segment that the byte at `lsn` is in, on the timeline that it was written on.
+    fn place(&mut self, lsn: Lsn) {
+        self.timeline = timeline_at(&self.history, lsn);
+        self.segment.begin(lsn);
+    }
+
     /// Asks for the redo from the begin of the segment on.
     fn start(&mut self, line: Line) -> Result<()> {
         let from = self.segment.start();
-        self.timeline = timeline_at(&self.history, from);
         let timeline = u32::try_from(self.timeline.0).unwrap_or(u32::MAX);
         self.link = Some(line.start(&self.server.options.slot, timeline, from)?);
         Ok(())
@@ -228,12 +234,13 @@ impl PostgresStream {
                 self.urgent |= reply_requested && self.segment.waiting_since().is_some();
                 Ok(())
             }
-            CopyData::Ended(StreamEnd::Timeline { start, .. }) => {
+            CopyData::Ended(StreamEnd::Timeline { next, start }) => {
                 self.link = None;
                 self.hand_over_beginning()?;
+                let line = self.line()?;
                 // The first segment of the next timeline repeats what the last one of this holds before the fork.
                 self.segment.begin(start);
-                let line = self.line()?;
+                self.timeline = BranchId(u64::from(next));
                 self.start(line)
             }
             CopyData::Ended(StreamEnd::Shutdown) => {
@@ -278,7 +285,7 @@ impl PostgresStream {
 
     /// Whether redo has waited long enough for its segment.
     fn is_due(&self) -> bool {
-        let limit = self.server.options.max_delay.map(|limit| limit.max(self.slowest * SHARE));
+        let limit = self.server.options.max_delay.map(|limit| limit.max(self.cost * SHARE));
         let long = |since: Instant| limit.is_some_and(|limit| since.elapsed() >= limit);
         self.segment.waiting_since().is_some_and(|since| self.urgent || long(since))
     }
@@ -369,7 +376,7 @@ impl LogStream for PostgresStream {
     fn durable(&mut self, _lsn: Lsn) -> Result<()> {
         let Some(handed) = self.handed.take() else { return Ok(()) };
         let Some(upto) = handed.upto else { return Ok(()) };
-        self.slowest = handed.at.elapsed();
+        self.cost = handed.at.elapsed();
         self.flushed = upto;
         let position = self.segment.position();
         let reported = self.link.as_mut().map_or(Ok(()), |link| link.report(position, upto, false));
