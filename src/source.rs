@@ -13,7 +13,8 @@ pub use setpiece_source_sqlite::{SqliteOptions, SqliteRecovery, SqliteSource, at
 
 #[cfg(feature = "postgres")]
 pub use setpiece_source_postgres::{
-    CaptureOptions, Dialect, LogFile, LogHome, PostgresDirectory, PostgresRecovery, PostgresSource,
+    CaptureOptions, Dialect, Direction, LogFile, LogHome, PostgresDirectory, PostgresRecovery, PostgresSource, Pushed,
+    Spool,
 };
 
 use setpiece_core::Result;

@@ -71,6 +71,23 @@ impl LogHome {
         self.info.id
     }
 
+    /// The directory that its log lies in.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.log.path
+    }
+
+    /// Bytes of a segment.
+    pub(crate) fn segment_size(&self) -> u64 {
+        u64::from(self.log.segment_size)
+    }
+
+    /// The segment behind another on the same timeline.
+    pub(crate) fn segment_after(&self, name: SegmentName) -> Option<SegmentName> {
+        let size = self.log.size().ok()?;
+        SegmentName::new(name.timeline, name.number(size).ok()?.next()?, size)
+    }
+
     /// Reads a file from the log directory.
     ///
     /// # Errors

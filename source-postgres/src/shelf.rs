@@ -45,9 +45,7 @@ fn judge(name: &str) -> (u8, OnShelf) {
     match WalFile::parse(name) {
         Some(WalFile::History(_)) => (0, OnShelf::History),
         Some(WalFile::Segment(_) | WalFile::Partial(_)) => (1, OnShelf::Unit),
-        Some(WalFile::Backup(..)) => {
-            (2, passed("is the note of a backup, which no restore here needs"))
-        }
+        Some(WalFile::Backup(..)) => (2, passed("is the note of a backup, which no restore here needs")),
         None => (3, passed(&strange(name))),
     }
 }

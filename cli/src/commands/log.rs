@@ -14,6 +14,7 @@ use crate::console::{Answer, Console};
 use crate::options::{Moment, RepoOptions, SourceOption};
 use crate::text;
 
+mod ahead;
 mod backup;
 mod get;
 mod push;
@@ -71,6 +72,11 @@ struct GetOptions {
     /// Where the database is that asks.
     #[arg(long, value_name = "DIR", default_value = ".")]
     data_dir: PathBuf,
+    /// With NAME: fetch so many segments that follow ahead, in the background.
+    #[arg(long, value_name = "N", requires_all = ["name", "spool"], value_parser = clap::value_parser!(u8).range(1..=64))]
+    prefetch: Option<u8>,
+    #[command(flatten)]
+    spool: ahead::SpoolOptions,
     /// The directory; made if it is missing. Files that are there already are never overwritten.
     #[arg(long, value_name = "DIR", required_unless_present = "name")]
     to: Option<PathBuf>,
@@ -109,7 +115,17 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
         Verb::Push(options) => push::run(&options, console),
         Verb::Backup(options) => backup::run(&options, console),
         Verb::Get(options) => match (&options.name, &options.dest, &options.to) {
-            (Some(name), Some(dest), _) => push::fetch(&options.repo, &options.data_dir, name, dest, console),
+            (Some(name), Some(dest), _) => push::fetch(
+                &push::Wanted {
+                    repo: &options.repo,
+                    data_dir: &options.data_dir,
+                    name,
+                    dest,
+                    prefetch: options.prefetch,
+                    spool: &options.spool,
+                },
+                console,
+            ),
             (_, _, Some(to)) => get::run(&options, to, console),
             _ => Err(Error::new(ErrorKind::Usage, "say what is wanted").remedy("give NAME and DEST, or --to DIR")),
         },
