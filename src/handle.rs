@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use setpiece_core::backup::archive::Archived;
 use setpiece_core::backup::log::{StreamOptions, StreamReport};
+use setpiece_core::backup::sweep::{Afterwards, SweepReport};
 use setpiece_core::backup::{BackupOptions, BackupReport, Surroundings, new_repository_id};
 use setpiece_core::catalog::Catalog;
 use setpiece_core::catalog::cache::Cache;
 use setpiece_core::copy::CopyReport;
 use setpiece_core::events::{Observer, Silent};
-use setpiece_core::format::RepoDescriptor;
+use setpiece_core::format::{Compression, RepoDescriptor};
 use setpiece_core::media::Medium;
 use setpiece_core::media::repository::Repository;
 use setpiece_core::model::SourceId;
@@ -19,7 +20,7 @@ use setpiece_core::pipeline::Cancel;
 use setpiece_core::rekey::{Renewal, Renewed};
 use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
-use setpiece_core::source::{CapturedUnit, NamedPosition, OpenRequest, Recovery, Source, SourceInfo};
+use setpiece_core::source::{CapturedUnit, LogShelf, NamedPosition, OpenRequest, Recovery, Source, SourceInfo};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
 use setpiece_core::verify::{CheckReport, Depth};
 use setpiece_core::{Error, ErrorKind, Result};
@@ -225,8 +226,21 @@ impl Setpiece {
     ///
     /// # Errors
     /// As [`archive`](crate::backup::archive::archive()).
-    pub fn log_push(&self, info: &SourceInfo, unit: &CapturedUnit, options: &StreamOptions) -> Result<Archived> {
-        crate::backup::archive::archive(&self.repository, info, unit, options, self.around())
+    pub fn log_push(&self, info: &SourceInfo, unit: &CapturedUnit, compression: Compression) -> Result<Archived> {
+        crate::backup::archive::archive(&self.repository, info, unit, compression, self.around())
+    }
+
+    /// Stores the redo that lies in a directory.
+    ///
+    /// # Errors
+    /// As [`sweep`](crate::backup::sweep::sweep()).
+    pub fn log_backup(
+        &self,
+        shelf: &dyn LogShelf,
+        compression: Compression,
+        afterwards: Afterwards,
+    ) -> Result<SweepReport> {
+        crate::backup::sweep::sweep(&self.repository, shelf, compression, afterwards, self.around())
     }
 
     /// Reads one unit of redo back by its name.

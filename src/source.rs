@@ -12,10 +12,15 @@ pub use setpiece_core::source::*;
 pub use setpiece_source_sqlite::{SqliteOptions, SqliteRecovery, SqliteSource, attached_sources};
 
 #[cfg(feature = "postgres")]
-pub use setpiece_source_postgres::{Dialect, LogFile, LogHome, PostgresDirectory, PostgresRecovery, PostgresSource};
+pub use setpiece_source_postgres::{
+    CaptureOptions, Dialect, Direction, LogFile, LogHome, PostgresDirectory, PostgresRecovery, PostgresSource, Pushed,
+    Spool,
+};
 
 use setpiece_core::Result;
 use setpiece_core::model::SourceId;
+#[cfg(feature = "postgres")]
+use setpiece_core::{Error, ErrorKind};
 
 use crate::url;
 
@@ -53,6 +58,44 @@ pub fn open(url: &str) -> Result<Box<dyn Source>> {
     }
 }
 
+/// As [`open`], to capture the log of a server in a way of one's own.
+///
+/// # Errors
+/// As [`open`], and [`Usage`](crate::ErrorKind::Usage) for a database that is no server.
+#[cfg(feature = "postgres")]
+pub fn open_capturing(url: &str, how: CaptureOptions) -> Result<Box<dyn Source>> {
+    match url::split(url)? {
+        ("postgres" | "postgresql" | "kingbase", _) => Ok(Box::new(PostgresSource::open(url)?.capturing(how))),
+        (scheme, _) if SCHEMES.iter().any(|known| known.trim_end_matches(':') == scheme) => {
+            Err(Error::new(ErrorKind::Usage, "is no running server, whose log is captured by a replication slot")
+                .on(url))
+        }
+        (scheme, _) => Err(url::unknown(scheme, SCHEMES, ELSEWHERE).on(url)),
+    }
+}
+
+/// The files of a server's log: those that were copied to a directory, or else those in the server's own.
+///
+/// # Errors
+/// [`Usage`](crate::ErrorKind::Usage) for a database that is no server, and what the engine has to say.
+#[cfg(feature = "postgres")]
+pub fn log_home(url: &str, archive: Option<&std::path::Path>) -> Result<LogHome> {
+    match url::split(url)? {
+        ("postgres" | "postgresql" | "kingbase", _) => PostgresSource::open(url)?.log_home(archive),
+        ("pgdata", path) => {
+            let home = LogHome::open(url::absolute(url, path)?.as_ref())?;
+            Ok(match archive {
+                Some(archive) => home.in_archive(archive),
+                None => home,
+            })
+        }
+        (scheme, _) if SCHEMES.iter().any(|known| known.trim_end_matches(':') == scheme) => {
+            Err(Error::new(ErrorKind::Usage, "is no server that archives its log").on(url))
+        }
+        (scheme, _) => Err(url::unknown(scheme, SCHEMES, ELSEWHERE).on(url)),
+    }
+}
+
 /// Which source a URL means, by where the database is or was: it need not be there any more.
 ///
 /// # Errors
@@ -68,6 +111,7 @@ pub fn id(url: &str) -> Result<SourceId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(feature = "postgres"))]
     use crate::ErrorKind;
 
     #[test]

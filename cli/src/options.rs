@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use setpiece::model::{Lsn, Timestamp};
-use setpiece::source::Source;
+use setpiece::source::{CaptureOptions, Source};
 use setpiece::{Error, ErrorKind, Result, Setpiece};
 
 use crate::console::Console;
@@ -84,6 +84,11 @@ impl SourceOption {
     /// Opens it.
     pub(crate) fn open(&self) -> Result<Box<dyn Source>> {
         setpiece::source::open(&url(&self.source)?)
+    }
+
+    /// Opens a server whose log is captured in a way of its own.
+    pub(crate) fn open_capturing(&self, how: CaptureOptions) -> Result<Box<dyn Source>> {
+        setpiece::source::open_capturing(&url(&self.source)?, how)
     }
 }
 

@@ -344,6 +344,9 @@ pub trait LogStream: Send {
     /// whole. It holds whole transactions, or a part of one that is too large: the recovery of the same engine joins
     /// such parts, and applies nothing of a transaction whose commit it was not given.
     ///
+    /// A unit whose name ends in [`BEGINNING`](crate::model::log::BEGINNING) holds what there is by now of the unit with
+    /// the name before that. It may be handed over again when there is more of it.
+    ///
     /// # Errors
     /// When the source fails or vanishes.
     fn next(&mut self, wait: Duration) -> Result<Option<CapturedUnit>>;
@@ -353,6 +356,61 @@ pub trait LogStream: Send {
     /// # Errors
     /// When the source fails or vanishes.
     fn durable(&mut self, lsn: Lsn) -> Result<()>;
+
+    /// What keeps the stream from its source at the moment, if it tries on by itself.
+    fn trouble(&self) -> Option<Error> {
+        None
+    }
+
+    /// What came from the source and was not handed over, because more of the unit was waited for. Asked for before the
+    /// capture ends, until there is nothing left.
+    ///
+    /// # Errors
+    /// As [`LogStream::next`].
+    fn rest(&mut self) -> Result<Option<CapturedUnit>> {
+        Ok(None)
+    }
+}
+
+/// A file in a directory of archived redo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShelfFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub what: OnShelf,
+}
+
+/// What a file in a directory of archived redo is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnShelf {
+    /// A unit of redo.
+    Unit,
+    /// Something else that a recovery may need, and that stays where it is.
+    History,
+    /// Nothing that could be stored, and why: reads as what follows the file's name.
+    Passed(String),
+}
+
+/// A directory in which an engine, or a command of its, has put redo.
+pub trait LogShelf {
+    /// Whose redo it is.
+    fn info(&self) -> &SourceInfo;
+
+    /// The files, in the order of the redo.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    fn files(&self) -> Result<Vec<ShelfFile>>;
+
+    /// Reads a file as a unit.
+    ///
+    /// # Errors
+    /// When it is of another source, is not whole, or not what its name says.
+    fn read(&self, path: &Path) -> Result<CapturedUnit>;
+
+    /// Whether the engine itself works in the directory, so that nobody else may remove anything.
+    fn is_live(&self) -> bool;
 }
 
 /// A file that a restore has written.

@@ -22,8 +22,11 @@ mod run;
 mod segments;
 mod session;
 mod settings;
+mod shelf;
 mod source;
+mod spool;
 mod standby;
+mod stream;
 mod tree;
 pub mod wal;
 
@@ -32,3 +35,5 @@ pub use dialect::Dialect;
 pub use directory::PostgresDirectory;
 pub use recovery::PostgresRecovery;
 pub use source::PostgresSource;
+pub use spool::{Direction, Pushed, Spool};
+pub use stream::CaptureOptions;

@@ -19,6 +19,7 @@ use crate::manifest::{self, WalRange};
 use crate::page;
 use crate::segments::{history_name, history_text};
 use crate::settings;
+use crate::wal;
 
 /// Directories that every cluster has and whose content is not backed up.
 const EMPTIED: [&str; 16] = [
@@ -57,7 +58,8 @@ impl Recovery for PostgresRecovery {
         let mut range = wal_range(request);
         while let Some((unit, bytes)) = log.next()? {
             redo_ends = redo_ends.max(unit.span.upto);
-            let name = unit.name.as_deref().filter(|name| settings::is_plain_name(name)).ok_or_else(|| {
+            let name = unit.whole().or(unit.name.as_deref()).filter(|name| settings::is_plain_name(name));
+            let name = name.ok_or_else(|| {
                 Error::damaged(format!("redo unit {} of branch {}", unit.seq, unit.branch), "it has no segment's name")
             })?;
             if let Some(range) = range.as_mut().filter(|range| is_record(range) && unit.span.after <= range.start) {
@@ -67,6 +69,7 @@ impl Recovery for PostgresRecovery {
             let upto = laid.entry(name.to_owned()).or_default();
             if unit.span.upto > *upto {
                 *upto = unit.span.upto;
+                let bytes = if unit.whole().is_some() { filled_up(bytes)? } else { bytes };
                 write(&wal.join(name), &bytes)?;
             }
         }
@@ -160,6 +163,16 @@ fn stops_at(request: &RecoverRequest<'_>) -> Lsn {
         Until::Lsn(lsn) => lsn.min(request.complete_upto),
         _ => request.complete_upto,
     }
+}
+
+/// The beginning of a segment as the server reads it: with zeros up to its end, where the log is over for it.
+fn filled_up(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let size = wal::describe(&bytes)?.size.bytes();
+    if bytes.len() as u64 > size {
+        return Err(Error::damaged("the beginning of a segment", format!("has more than {size} bytes")));
+    }
+    bytes.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
+    Ok(bytes)
 }
 
 fn make_directory(path: &Path) -> Result<()> {

@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use setpiece_core::model::log::BEGINNING;
 use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, NodeId, Seq};
 use setpiece_core::{Error, ErrorKind, Result};
 
-use crate::changes::{SegmentFiles, unit_facts};
+use crate::changes::{SegmentFiles, UnitFacts, unit_facts};
 use crate::control::Control;
 use crate::dialect::Dialect;
-use crate::wal::{self, SegmentName, SegmentSize};
+use crate::wal::{self, Changes, Commits, Gatherer, Reader, SegmentName, SegmentSize};
 
 /// The node of a cluster's only log stream.
 pub(crate) const NODE: NodeId = NodeId(0);
@@ -53,10 +54,29 @@ impl LogDirectory {
         let mut number = self.number(begin);
         while number <= last {
             let (unit, bytes) = self.unit(timeline, number)?;
+            let (unit, bytes) = if number == last { self.as_far_as_written(unit, bytes, end)? } else { (unit, bytes) };
             sink(unit, bytes)?;
             number = Seq(number.0 + 1);
         }
         Ok(())
+    }
+
+    /// The last segment of a backup. A server that stands still or follows another goes on writing to it later, so that
+    /// the redo on record must not be taken for all of it.
+    fn as_far_as_written(&self, unit: LogUnit, mut bytes: Vec<u8>, end: Lsn) -> Result<(LogUnit, Vec<u8>)> {
+        let written = written(&bytes)?;
+        if written == bytes.len() {
+            return Ok((unit, bytes));
+        }
+        let upto = Lsn(unit.span.after.0.saturating_add(written as u64));
+        let name = unit.name.as_deref().and_then(SegmentName::parse).filter(|_| upto >= end);
+        let name = name.ok_or_else(|| {
+            Error::new(ErrorKind::Source, format!("the log ends at {upto}, before the end of the backup at {end}"))
+                .on(format!("segment {}", unit.seq))
+                .remedy("look at what the server says of its log, then back up again")
+        })?;
+        bytes.truncate(written);
+        Ok((self.beginning(name, None, &bytes)?, bytes))
     }
 
     fn unit(&self, timeline: u32, number: Seq) -> Result<(LogUnit, Vec<u8>)> {
@@ -78,20 +98,50 @@ impl LogDirectory {
     /// still there. What it changes is told when the rest of its last record is in the next one, at least after
     /// `patience`.
     pub(crate) fn whole_unit(&self, name: SegmentName, bytes: &[u8], patience: Duration) -> Result<LogUnit> {
-        let size = self.size()?;
-        if bytes.len() as u64 != size.bytes() {
-            let text = format!("has {} bytes instead of {}", bytes.len(), size.bytes());
-            return Err(Error::new(ErrorKind::Source, text));
-        }
-        wal::describe(bytes)?.check(name, self.system_identifier)?;
-        let (number, start) = (name.number(size)?, name.start(size)?);
+        self.must_be_whole(bytes)?;
         let history = self.history(name.timeline).ok();
         let facts = unit_facts(&self.files()?, history.as_ref(), name, bytes, patience);
+        self.unit_of(name, facts, bytes)
+    }
+
+    /// A segment that is whole, as a unit, told besides the bytes of the segment before, if they are at hand.
+    pub(crate) fn whole_unit_behind(&self, name: SegmentName, before: Option<&[u8]>, bytes: &[u8]) -> Result<LogUnit> {
+        self.must_be_whole(bytes)?;
+        let start = name.start(self.size()?)?;
+        self.unit_of(name, UnitFacts { commits: commits(before, start, bytes, self.block_size), changes: None }, bytes)
+    }
+
+    fn must_be_whole(&self, bytes: &[u8]) -> Result<()> {
+        let size = self.size()?.bytes();
+        if bytes.len() as u64 == size {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Source, format!("has {} bytes instead of {size}", bytes.len())))
+    }
+
+    /// What was written of a segment by now, as a unit: no record of it counts that is not there as a whole.
+    pub(crate) fn beginning(&self, name: SegmentName, before: Option<&[u8]>, bytes: &[u8]) -> Result<LogUnit> {
+        let page = wal::describe(bytes)?.block_size as usize;
+        let mut pages = bytes.to_vec();
+        pages.resize(bytes.len().next_multiple_of(page), 0);
+        let start = name.start(self.size()?)?;
+        let facts = UnitFacts { commits: commits(before, start, &pages, self.block_size), changes: None };
+        let mut unit = self.unit_of(name, facts, &pages)?;
+        unit.name = Some(format!("{name}{BEGINNING}"));
+        unit.len = bytes.len() as u64;
+        unit.span.upto = Lsn(unit.span.after.0.saturating_add(unit.len));
+        Ok(unit)
+    }
+
+    fn unit_of(&self, name: SegmentName, facts: UnitFacts, bytes: &[u8]) -> Result<LogUnit> {
+        let size = self.size()?;
+        wal::describe(bytes)?.check(name, self.system_identifier)?;
+        let (number, start) = (name.number(size)?, name.start(size)?);
         Ok(LogUnit {
             node: NODE,
             branch: BranchId(u64::from(name.timeline)),
             seq: number,
-            span: LsnSpan { after: start, upto: Lsn(start.0.saturating_add(size.bytes())) },
+            span: LsnSpan { after: start, upto: Lsn(start.0.saturating_add(bytes.len() as u64)) },
             first_commit: facts.commits.map(|commits| commits.first),
             last_commit: facts.commits.map(|commits| commits.last),
             len: bytes.len() as u64,
@@ -109,7 +159,7 @@ impl LogDirectory {
         Ok(SegmentFiles { directory, system_identifier, size, block_size: self.block_size })
     }
 
-    fn size(&self) -> Result<SegmentSize> {
+    pub(crate) fn size(&self) -> Result<SegmentSize> {
         SegmentSize::new(u64::from(self.segment_size))
             .ok_or_else(|| Error::new(ErrorKind::Source, format!("no segment has {} bytes", self.segment_size)))
     }
@@ -123,6 +173,37 @@ impl LogDirectory {
         let text = fs::read_to_string(&path).map_err(|error| Error::io(path.display().to_string(), error))?;
         history(timeline, &text).map_err(|error| error.on(path.display().to_string()))
     }
+}
+
+/// The commits in a segment, as far as its records can be read: what cannot be read is for the server to say, which
+/// wrote it, when it recovers.
+fn commits(before: Option<&[u8]>, start: Lsn, bytes: &[u8], block_size: u32) -> Option<Commits> {
+    let with_before = before.and_then(|before| gather(&[before, bytes], start, block_size).ok());
+    with_before.or_else(|| gather(&[bytes], start, block_size).ok())?.commits()
+}
+
+fn gather(segments: &[&[u8]], after: Lsn, block_size: u32) -> Result<Changes> {
+    let mut reader = Reader::new();
+    let mut gatherer = Gatherer::new(after, block_size);
+    for segment in segments {
+        let mut records = reader.push(segment)?;
+        while let Some(record) = records.next_record()? {
+            gatherer.add(&record)?;
+        }
+    }
+    Ok(gatherer.finish(reader.position()))
+}
+
+/// How many bytes of a segment hold whole records.
+pub(crate) fn written(bytes: &[u8]) -> Result<usize> {
+    let start = wal::describe(bytes)?.start;
+    let mut reader = Reader::new();
+    let mut records = reader.push(bytes)?;
+    // Where records that do not fit are met the log ends, whatever they are.
+    while let Ok(Some(_)) = records.next_record() {}
+    let end = reader.end().map_or(reader.position(), |end| end.at);
+    let len = end.0.checked_sub(start.0).and_then(|len| usize::try_from(len).ok());
+    Ok(len.unwrap_or(bytes.len()).min(bytes.len()))
 }
 
 pub(crate) fn history_name(timeline: u32) -> String {

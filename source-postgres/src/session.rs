@@ -64,19 +64,20 @@ impl Session {
     /// Who the server is and how it is set up.
     pub(crate) fn facts(&mut self) -> Result<ServerFacts> {
         let control = self.dialect.name("control_system");
+        let settings = self.dialect.name("settings");
         let row = one(
             &mut self.client,
+            // Who may not see the directory gets an empty one.
             &format!(
                 "SELECT current_setting('server_version') AS version, (SELECT system_identifier FROM {control}()) AS \
-                 system, current_setting('data_directory') AS directory, current_setting('cluster_name') AS name, \
-                 current_setting('wal_level') AS wal_level"
+                 system, coalesce((SELECT setting FROM {settings} WHERE name = 'data_directory'), '') AS directory, \
+                 current_setting('cluster_name') AS name, current_setting('wal_level') AS wal_level"
             ),
         )
         .map_err(|error| error.remedy("back up as a superuser, or as a member of pg_read_all_settings"))?;
         let recorded =
             ["data_checksums", "wal_log_hints", "archive_mode", "block_size", "wal_segment_size", "lc_collate"];
         let list = recorded.map(|name| format!("'{name}'")).join(", ");
-        let settings = self.dialect.name("settings");
         let settings =
             self.client.query(&format!("SELECT name, setting FROM {settings} WHERE name IN ({list}) ORDER BY name"))?;
         Ok(ServerFacts {

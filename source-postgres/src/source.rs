@@ -1,6 +1,6 @@
 //! A running server as a source.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use setpiece_core::model::Seq;
@@ -9,6 +9,7 @@ use setpiece_core::source::{
 };
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::archive::LogHome;
 use crate::client::ConnectInfo;
 use crate::control::Control;
 use crate::dialect::Dialect;
@@ -16,12 +17,14 @@ use crate::identity::source_id;
 use crate::run::{Files, Run};
 use crate::segments::{LogDirectory, NODE};
 use crate::session::{ServerFacts, Session};
+use crate::stream::{CaptureOptions, PostgresStream, Server};
 use crate::tree::walk;
 
 /// A server that runs on this machine, or whose data directory is mounted here.
 pub struct PostgresSource {
     connect: ConnectInfo,
     dialect: Dialect,
+    capture: CaptureOptions,
     /// Asked once: who a server is does not change.
     facts: Mutex<Option<ServerFacts>>,
 }
@@ -39,7 +42,14 @@ impl PostgresSource {
     #[must_use]
     pub fn at(connect: ConnectInfo) -> Self {
         let dialect = connect.dialect();
-        PostgresSource { connect, dialect, facts: Mutex::default() }
+        PostgresSource { connect, dialect, capture: CaptureOptions::default(), facts: Mutex::default() }
+    }
+
+    /// Captures its log in another way than the usual one.
+    #[must_use]
+    pub fn capturing(mut self, options: CaptureOptions) -> Self {
+        self.capture = options;
+        self
     }
 
     fn session(&self) -> Result<Session> {
@@ -54,9 +64,45 @@ impl PostgresSource {
         }
     }
 
+    /// The cluster's log as a directory that is nowhere yet.
+    fn log(&self) -> Result<LogDirectory> {
+        let facts = self.facts()?;
+        let setting = |name: &str| {
+            let found =
+                facts.settings.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.parse().ok());
+            let strange = || Error::new(ErrorKind::Source, format!("the server does not tell its {name}"));
+            found.ok_or_else(|| strange().on(self.connect.to_string()))
+        };
+        Ok(LogDirectory {
+            path: PathBuf::new(),
+            system_identifier: facts.system_identifier,
+            segment_size: setting("wal_segment_size")?,
+            block_size: setting("block_size")?,
+        })
+    }
+
+    /// The files of its log: those that were copied to a directory, or else those in its own.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or its data directory is not on this machine and is needed.
+    pub fn log_home(&self, archive: Option<&Path>) -> Result<LogHome> {
+        match archive {
+            Some(archive) => Ok(LogHome::of(self.info()?, self.log()?).in_archive(archive)),
+            None => {
+                let (directory, control) = self.directory(&self.facts()?)?;
+                Ok(LogHome::of(self.info()?, LogDirectory::of(&directory, self.dialect, &control)))
+            }
+        }
+    }
+
     /// The data directory, once it is certain that it is this server's.
     fn directory(&self, facts: &ServerFacts) -> Result<(PathBuf, Control)> {
         let path = facts.data_directory.clone();
+        if path.as_os_str().is_empty() {
+            return Err(Error::new(ErrorKind::Source, "the user may not see where the data directory is")
+                .on(self.connect.to_string())
+                .remedy("back up as a superuser, or as a member of pg_read_all_settings"));
+        }
         let place = || format!("{} of {}", path.display(), self.connect);
         let (control, _) = Control::read(&path, self.dialect).map_err(|error| {
             error.on(place()).remedy("back up on the server's machine, as the user that the server runs as")
@@ -127,10 +173,11 @@ impl Source for PostgresSource {
         }))
     }
 
-    fn log_stream(&self, _last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>> {
-        Err(Error::new(ErrorKind::Unsupported, "the log of a server is not captured as a stream yet")
-            .on(self.connect.to_string())
-            .remedy("let the server archive it with `setpiece log push`"))
+    fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>> {
+        let log = self.log()?;
+        let size = log.size()?;
+        let (connect, dialect, options) = (self.connect.clone(), self.dialect, self.capture.clone());
+        Ok(Box::new(PostgresStream::begin(Server { connect, dialect, options, log, size }, last)?))
     }
 }
 

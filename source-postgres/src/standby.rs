@@ -4,7 +4,7 @@
 //! Where its pages fit together is the minimum recovery point of the control file that goes with the set, which the server
 //! takes for the end when a label says that the backup is of a standby (PostgreSQL's `xlogrecovery.c`). The redo up to
 //! there lies in the standby's own log directory, the last of it in a segment that still grows and never gets archived
-//! from here: of that one the set holds what is needed, and zeros behind.
+//! from here: of that one the set holds what is needed.
 
 use std::fs;
 
@@ -47,7 +47,7 @@ pub(crate) fn units(
     sink(unit, bytes)
 }
 
-/// The segment that holds the end, with zeros from there on. What lies there may be older than the file's name.
+/// The segment that holds the end, up to there. What lies behind may be older than the file's name.
 fn growing(log: &LogDirectory, timeline: u32, number: Seq, end: Lsn) -> Result<(LogUnit, Vec<u8>)> {
     let size = SegmentSize::new(u64::from(log.segment_size));
     let name = size.and_then(|size| SegmentName::new(timeline, number, size));
@@ -56,9 +56,10 @@ fn growing(log: &LogDirectory, timeline: u32, number: Seq, end: Lsn) -> Result<(
     let place = || path.display().to_string();
     let mut bytes = fs::read(&path).map_err(|error| Error::io(place(), error))?;
     let used = usize::try_from(end.0 % u64::from(log.segment_size)).unwrap_or(usize::MAX);
-    let rest = bytes.get_mut(used..).ok_or_else(|| Error::new(ErrorKind::Source, "is too short").on(place()))?;
-    rest.fill(0);
-    let mut unit = log.whole_unit(name, &bytes).map_err(|error| error.on(place()))?;
-    unit.span.upto = end;
+    if bytes.len() < used {
+        return Err(Error::new(ErrorKind::Source, "is too short").on(place()));
+    }
+    bytes.truncate(used);
+    let unit = log.beginning(name, None, &bytes).map_err(|error| error.on(place()))?;
     Ok((unit, bytes))
 }

@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use super::log::{StreamOptions, StreamReport, store};
+use super::unit::store;
 use crate::catalog::Surroundings;
 use crate::catalog::named::{set_of, sets_named};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Compression;
 use crate::media::HeldLock;
 use crate::media::repository::Repository;
 use crate::model::SourceId;
@@ -36,7 +37,7 @@ pub fn archive(
     repository: &Repository,
     info: &SourceInfo,
     captured: &CapturedUnit,
-    options: &StreamOptions,
+    compression: Compression,
     around: Surroundings<'_>,
 ) -> Result<Archived> {
     let name = captured
@@ -44,29 +45,40 @@ pub fn archive(
         .name
         .as_deref()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "a unit without a name cannot be handed over by itself"))?;
-    let _only = wait_for_turn(repository, info.id, around)?;
+    let _only = wait_for_turn(repository, info.id, name, around)?;
     let wanted = set_of(info.id, name, &captured.bytes);
     for set in sets_named(repository, info.id, name)? {
         let objects = repository.set_objects(set)?;
         match (objects.meta.is_some(), set == wanted) {
             (true, true) => return Ok(Archived::Already),
+            // Others as long or not: which of them is of use is seen when they are read.
+            (true, false) if captured.unit.whole().is_some() => {}
             (true, false) => {
-                return Err(Error::new(ErrorKind::Exists, "the repository has this unit of redo with other bytes")
-                    .on(format!("{name} of {}", info.name))
-                    .remedy("two servers archive into one repository, or one was restored and goes on as the same branch: find out which before anything is removed"));
+                return Err(other_bytes(name, info));
             }
             (false, _) => repository.remove_set(set, &objects)?,
         }
     }
-    let mut report = StreamReport::default();
-    store(repository, info, captured, wanted, options, around, &mut report)?;
-    Ok(Archived::Stored(report.stored_bytes))
+    store(repository, info, captured, wanted, compression, around).map(Archived::Stored)
 }
 
-/// One unit of a source at a time.
-fn wait_for_turn(repository: &Repository, source: SourceId, around: Surroundings<'_>) -> Result<Box<dyn HeldLock>> {
+/// What is on record and what the engine hands over are not of one history.
+pub(super) fn other_bytes(name: &str, info: &SourceInfo) -> Error {
+    Error::new(ErrorKind::Exists, "the repository has this unit of redo with other bytes")
+        .on(format!("{name} of {}", info.name))
+        .remedy("two servers archive into one repository, or one was restored and goes on as the same branch: find out which before anything is removed")
+}
+
+/// Each name once at a time; others are handed over beside it.
+fn wait_for_turn(
+    repository: &Repository,
+    source: SourceId,
+    name: &str,
+    around: Surroundings<'_>,
+) -> Result<Box<dyn HeldLock>> {
+    let what = format!("archive-{}", set_of(source, name, &[]));
     loop {
-        match repository.lock_source(source, "archive") {
+        match repository.lock_source(source, &what) {
             Err(error) if error.kind() == ErrorKind::Locked => {
                 around.cancel.check()?;
                 thread::sleep(PATIENCE);

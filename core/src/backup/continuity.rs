@@ -39,6 +39,7 @@ impl Last {
                 missing: LsnSpan { after: *after, upto: unit.span.after },
                 unproven: false,
             }),
+            Last::Unit(previous) if unit.supersedes(previous) => Ok(()),
             Last::Unit(previous) => unit.follows(previous),
         }
     }

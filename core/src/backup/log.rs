@@ -1,21 +1,19 @@
 //! Redo captured as it is written: each unit becomes a set of its own, durable and recoverable to at once.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use super::archive::{Archived, archive};
 use super::continuity::Continuity;
-use super::packer::{PieceFactory, Pieces};
-use crate::catalog::fresh::{now, set_id};
+use super::superseded::Superseded;
+use super::unit::store;
+use crate::catalog::fresh::set_id;
 use crate::catalog::{Catalog, Surroundings};
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Result};
 use crate::events::Event;
-use crate::format::{CipherId, Compression, PieceKind, SECTION, SetMeta};
-use crate::media::HeldLock;
+use crate::format::Compression;
 use crate::media::repository::Repository;
-use crate::model::{Consistency, Level, Lsn, NodeRange, Scope, SetId, SetSummary, SourceId, Timestamp};
-use crate::source::{CapturedPoint, CapturedUnit, Source, SourceInfo};
+use crate::model::{Lsn, SourceId};
+use crate::source::{CapturedPoint, CapturedUnit, LogStream, Source, SourceInfo};
 
 /// How redo is captured.
 #[derive(Clone, Debug)]
@@ -70,26 +68,86 @@ pub fn stream(
     let mut stream =
         source.log_stream_behind(last.as_ref(), newest.as_deref()).doing(|| "beginning to capture redo".into())?;
     around.step("capturing")?;
-    let mut report =
-        StreamReport { upto: last.as_ref().map_or(Lsn(0), |point| point.unit.span.upto), ..Default::default() };
     let mut continuity = Continuity::new(repository, info.id, around);
     if let Some(begin) = stream.begins() {
         continuity.begin(&catalog, begin);
     }
-    let mut idle_since = Instant::now();
-    while !around.cancel.is_cancelled() {
-        let Some(captured) = stream.next(options.poll)? else {
-            if options.stop_when_idle.is_some_and(|limit| idle_since.elapsed() >= limit) {
-                break;
+    let upto = last.as_ref().map_or(Lsn(0), |point| point.unit.span.upto);
+    let report = StreamReport { upto, ..Default::default() };
+    let mut capture = Capture { repository, info, options, around, continuity, report, old: Superseded::default() };
+    capture.run(&mut *stream)?;
+    Ok(capture.report)
+}
+
+/// A capture under way.
+struct Capture<'a> {
+    repository: &'a Repository,
+    info: SourceInfo,
+    options: &'a StreamOptions,
+    around: Surroundings<'a>,
+    continuity: Continuity<'a>,
+    report: StreamReport,
+    old: Superseded,
+}
+
+impl Capture<'_> {
+    fn run(&mut self, stream: &mut dyn LogStream) -> Result<()> {
+        let mut idle_since = Instant::now();
+        let mut told = false;
+        while !self.around.cancel.is_cancelled() {
+            if let Some(captured) = stream.next(self.options.poll)? {
+                self.keep(stream, &captured)?;
+                idle_since = Instant::now();
+                continue;
             }
-            continue;
-        };
-        continuity.goes_on(&captured)?;
-        store(repository, &info, &captured, set_id()?, options, around, &mut report)?;
-        stream.durable(captured.unit.span.upto)?;
-        idle_since = Instant::now();
+            let trouble = stream.trouble();
+            if let Some(trouble) = trouble.as_ref().filter(|_| !told) {
+                let text = format!("nothing is captured at the moment, and it is tried on: {trouble}");
+                self.around.observer.event(&Event::Warning { text });
+            }
+            told = trouble.is_some();
+            if self.options.stop_when_idle.is_some_and(|limit| idle_since.elapsed() >= limit) {
+                match trouble {
+                    Some(trouble) => return Err(trouble),
+                    None => break,
+                }
+            }
+        }
+        while let Some(captured) = stream.rest()? {
+            self.keep(stream, &captured)?;
+        }
+        Ok(())
     }
-    Ok(report)
+
+    /// Makes a unit durable and lets the source know.
+    fn keep(&mut self, stream: &mut dyn LogStream, captured: &CapturedUnit) -> Result<()> {
+        let unit = &captured.unit;
+        if !unit.span.is_empty() {
+            self.continuity.goes_on(captured)?;
+        }
+        let (repository, compression) = (self.repository, self.options.compression);
+        let old = Superseded::by(repository, &self.info, captured)?;
+        let bytes = if unit.name.is_some() {
+            match archive(repository, &self.info, captured, compression, self.around)? {
+                Archived::Stored(bytes) => bytes,
+                Archived::Already => 0,
+            }
+        } else {
+            store(repository, &self.info, captured, set_id()?, compression, self.around)?
+        };
+        self.report.units += 1;
+        self.report.raw_bytes += unit.len;
+        self.report.stored_bytes += bytes;
+        if !unit.span.is_empty() {
+            self.report.upto = unit.span.upto;
+        }
+        stream.durable(unit.span.upto)?;
+        self.old.add(old);
+        if let Err(error) = self.old.remove(repository) {
+            tracing::warn!(%error, "beginnings of redo that are there as a whole stay on the medium");
+        }
+        Ok(())
+    }
 }
 
 fn last_captured(catalog: &Catalog, source: SourceId) -> Option<CapturedPoint> {
@@ -97,101 +155,4 @@ fn last_captured(catalog: &Catalog, source: SourceId) -> Option<CapturedPoint> {
     let newest = captured.max_by_key(|record| (record.end(), record.summary.id))?;
     let unit = newest.log.iter().max_by_key(|unit| unit.span.upto)?.clone();
     Some(CapturedPoint { unit, cookie: newest.cookie.clone() })
-}
-
-/// Stores one unit as a set: a piece, then the metadata.
-pub(super) fn store(
-    repository: &Repository,
-    info: &SourceInfo,
-    captured: &CapturedUnit,
-    set: SetId,
-    options: &StreamOptions,
-    around: Surroundings<'_>,
-    report: &mut StreamReport,
-) -> Result<()> {
-    let _writer = wait_for_writing(repository, around)?;
-    let began = now();
-    let keys = repository.vault().new_set(set)?;
-    let factory = PieceFactory {
-        medium: repository.medium().clone(),
-        set,
-        compression: options.compression,
-        key: keys.as_ref().map(|(key, _)| key.clone()),
-        max_piece_size: u64::MAX,
-        numbers: Arc::new(AtomicU32::new(1)),
-    };
-    let mut pieces = Pieces::new(factory, 0, PieceKind::Log)?;
-    pieces.log(captured.unit.clone(), &captured.bytes)?;
-    let pieces = pieces.finish()?;
-    let unit = &captured.unit;
-    let mut meta = SetMeta {
-        summary: summary(info, captured, set, began),
-        tool: concat!("setpiece ", env!("CARGO_PKG_VERSION")).into(),
-        tablespaces: Vec::new(),
-        files: Vec::new(),
-        raw_bytes: unit.len,
-        stored_bytes: pieces.iter().map(|piece| piece.len).sum(),
-        pieces,
-        log: vec![crate::format::bounded_unit(unit.clone())?],
-        parameters: Vec::new(),
-        key_files: Vec::new(),
-        cookie: captured.cookie.clone(),
-        decisions: Vec::new(),
-        bad_pages: Vec::new(),
-        compression: options.compression,
-        cipher: if keys.is_some() { CipherId::Aes256Gcm } else { CipherId::None },
-        section: SECTION,
-        captured: true,
-        channels: 1,
-    };
-    meta.summary.ended = now();
-    let published = repository.publish(&meta, keys.as_ref().map(|(key, keys)| (keys, key)))?;
-    report.units += 1;
-    report.raw_bytes += unit.len;
-    report.stored_bytes += meta.stored_bytes + published.len;
-    report.upto = unit.span.upto;
-    around.observer.event(&Event::Progress { bytes: unit.len });
-    Ok(())
-}
-
-/// Removal takes moments; captured redo waits for it instead of failing.
-fn wait_for_writing(repository: &Repository, around: Surroundings<'_>) -> Result<Box<dyn HeldLock>> {
-    loop {
-        match repository.lock_for_writing() {
-            Err(error) if error.kind() == ErrorKind::Locked => {
-                around.cancel.check()?;
-                thread::sleep(Duration::from_millis(100));
-            }
-            result => return result,
-        }
-    }
-}
-
-fn summary(info: &SourceInfo, captured: &CapturedUnit, set: SetId, began: Timestamp) -> SetSummary {
-    let unit = &captured.unit;
-    SetSummary {
-        id: set,
-        name: format!("{}-log-{}-{}", info.name, unit.branch, unit.seq),
-        source: info.id,
-        source_name: info.name.clone(),
-        engine: info.engine.clone(),
-        level: Level::Full,
-        scope: Scope::Log,
-        base: None,
-        consistency: Consistency::WithoutLog,
-        online: true,
-        branch: captured.branch.clone(),
-        nodes: vec![NodeRange {
-            node: unit.node,
-            begin_lsn: unit.span.after,
-            begin_seq: Some(unit.seq),
-            end_lsn: unit.span.upto,
-            end_seq: Some(unit.seq),
-        }],
-        bak_end_lsn: unit.span.upto,
-        began,
-        ended: began,
-        bad_pages: 0,
-        marks: None,
-    }
 }

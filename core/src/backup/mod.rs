@@ -15,6 +15,9 @@ mod filter;
 pub mod log;
 mod options;
 mod packer;
+mod superseded;
+pub mod sweep;
+mod unit;
 mod work;
 
 use std::sync::Arc;

@@ -51,6 +51,10 @@ pub struct LogUnit {
     pub timing: Option<Timing>,
 }
 
+/// What the name of a unit ends with that holds only the beginning of another: what was written of it when it was stored.
+/// The other has the name before this ending; once it is there, its beginnings are of no use.
+pub const BEGINNING: &str = ".partial";
+
 /// What is known of the moments at which the transactions of a unit were committed, where that is less than usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]
@@ -135,6 +139,20 @@ impl LogUnit {
 }
 
 impl LogUnit {
+    /// The name of the unit that this is only the beginning of; `None` for a whole unit.
+    #[must_use]
+    pub fn whole(&self) -> Option<&str> {
+        self.name.as_deref()?.strip_suffix(BEGINNING)
+    }
+
+    /// Whether this unit says all of `other` again, which is the beginning of the same.
+    #[must_use]
+    pub fn supersedes(&self, other: &LogUnit) -> bool {
+        let same = |unit: &LogUnit| (unit.node, unit.branch, unit.seq, unit.span.after);
+        let named = other.whole().is_some_and(|whole| self.whole().or(self.name.as_deref()) == Some(whole));
+        named && same(self) == same(other) && self.span.upto >= other.span.upto
+    }
+
     /// Marks of the state at `lsn`, which is in the unit; `None` when the unit has no marks at all.
     #[must_use]
     pub fn marks_at(&self, lsn: Lsn) -> Option<Vec<StateMark>> {

@@ -1,11 +1,12 @@
 //! The redo of a plan, read unit by unit as a recovery asks for it.
 
 use crate::catalog::index::OpenSet;
+use crate::catalog::named::standing_in;
 use crate::catalog::pieces;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{EntryContent, IndexEntry, PieceKind};
 use crate::media::repository::{Repository, read_range};
-use crate::model::{LogUnit, Lsn, SetId};
+use crate::model::{LogUnit, Lsn, SetId, SourceId};
 use crate::pipeline::Cancel;
 use crate::source::LogFeed;
 use crate::transform::WholeUnit;
@@ -13,6 +14,7 @@ use crate::transform::WholeUnit;
 /// Units of redo in the order of a plan. Holds one set open at a time.
 pub struct Feed<'a> {
     repository: &'a Repository,
+    source: SourceId,
     units: &'a [(SetId, LogUnit)],
     cancel: &'a Cancel,
     next: usize,
@@ -20,10 +22,25 @@ pub struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// A feed of the units given, each with the set that holds it.
+    /// A feed of the units of a source, each with the set that holds it. Where a set is gone that held the beginning of
+    /// a unit, what holds more of it takes its place.
     #[must_use]
-    pub fn new(repository: &'a Repository, units: &'a [(SetId, LogUnit)], cancel: &'a Cancel) -> Self {
-        Feed { repository, units, cancel, next: 0, open: None }
+    pub fn new(
+        repository: &'a Repository,
+        source: SourceId,
+        units: &'a [(SetId, LogUnit)],
+        cancel: &'a Cancel,
+    ) -> Self {
+        Feed { repository, source, units, cancel, next: 0, open: None }
+    }
+
+    fn read(&mut self, set: SetId, unit: &LogUnit) -> Result<WholeUnit> {
+        let open = match self.open.take().filter(|open| open.set.meta.summary.id == set) {
+            Some(open) => open,
+            None => LogSet::open(self.repository, set)?,
+        };
+        let open = self.open.insert(open);
+        open.read(self.repository, unit).doing(|| format!("reading unit {} of the redo", unit.seq))
     }
 }
 
@@ -32,12 +49,14 @@ impl LogFeed for Feed<'_> {
         self.cancel.check()?;
         let Some((set, unit)) = self.units.get(self.next) else { return Ok(None) };
         self.next += 1;
-        let open = match self.open.take().filter(|open| open.set.meta.summary.id == *set) {
-            Some(open) => open,
-            None => LogSet::open(self.repository, *set)?,
+        let whole = match self.read(*set, unit) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let other = standing_in(self.repository, self.source, unit)?;
+                let (set, unit) = other.ok_or(error)?;
+                self.read(set, &unit)?
+            }
+            read => read?,
         };
-        let open = self.open.insert(open);
-        let whole = open.read(self.repository, unit).doing(|| format!("reading unit {} of the redo", unit.seq))?;
         Ok(Some((whole.unit, whole.bytes)))
     }
 }

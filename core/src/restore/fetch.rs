@@ -21,7 +21,7 @@ pub fn fetch(repository: &Repository, source: SourceId, name: &str, around: Surr
         let meta = repository.open_set(set)?.meta;
         let unit = meta.log.into_iter().find(|unit| unit.name.as_deref() == Some(name)).ok_or_else(missing)?;
         let units = [(set, unit)];
-        let mut feed = Feed::new(repository, &units, around.cancel);
+        let mut feed = Feed::new(repository, source, &units, around.cancel);
         return feed.next()?.map(|(_, bytes)| bytes).ok_or_else(missing);
     }
     Err(missing())

@@ -166,7 +166,7 @@ fn run(
     now.try_for_each(|copy| workplace.key_file(copy))?;
     let Some(engine) = engine else { return Ok((None, Applied::default(), kept)) };
     around.step("recover")?;
-    let mut feed = Feed::new(repository, &plan.log, around.cancel);
+    let mut feed = Feed::new(repository, plan.start.source, &plan.log, around.cancel);
     let mut feed = Noted::new(&mut feed);
     let target = bounded(&request.target, plan);
     let tablespaces = workplace.tablespaces(&plan.tablespaces, &Places { map: &request.map })?;

@@ -169,6 +169,8 @@ fn log_in_order(
     if beyond {
         let held: Vec<_> = units.iter().map(|unit| (unit.node, unit.branch, unit.span)).collect();
         units.extend(archived.into_iter().filter(|unit| !held.contains(&(unit.node, unit.branch, unit.span))));
+        let whole: Vec<LogUnit> = units.iter().filter(|unit| unit.name.is_some()).cloned().collect();
+        units.retain(|unit| !whole.iter().any(|more| more.span.upto > unit.span.upto && more.supersedes(unit)));
     }
     units.sort_by_key(|unit| (unit.span.after, unit.node, unit.span.upto));
     let last = |unit: &LogUnit| unit.links.as_ref().and_then(|links| links.states.last().map(|state| state.mark));

@@ -3,16 +3,16 @@
 //! A set is removed with its metadata first, so that it is gone whole at once. Sets that others are built on go after
 //! those, or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::fresh::now;
-use crate::catalog::{Catalog, Surroundings};
+use crate::catalog::{Catalog, SetRecord, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::media::repository::{Repository, SetObjects};
-use crate::model::SetId;
 use crate::model::chain::dependents;
 use crate::model::retention::{KeepReason, Policy, expire_plan};
+use crate::model::{LogUnit, SetId};
 
 /// Something that was removed, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,8 +122,12 @@ pub fn expire(
     }
     let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
     let plan = expire_plan(&catalog.summaries(), policy, &usable, &|set| catalog.log_archived(set), now());
+    let mut going = plan.remove;
     let mut report = ExpireReport { kept: plan.keep, ..Default::default() };
-    for set in plan.remove {
+    let superseded = superseded(&catalog);
+    report.kept.retain(|(set, _)| !superseded.contains(set));
+    going.retain(|set| !superseded.contains(set));
+    for set in superseded.into_iter().chain(going) {
         around.cancel.check()?;
         let gone = if dry_run { describe(&catalog, set) } else { take_away(repository, &catalog, set)? };
         report.removed.push(gone);
@@ -138,6 +142,27 @@ pub fn expire(
         report.orphans.push(Removed { set: *set, name: None, bytes: objects.bytes() });
     }
     Ok(report)
+}
+
+/// Captured beginnings of units of which more was captured since. Redo in a backup is no reason: it goes with the backup.
+fn superseded(catalog: &Catalog) -> BTreeSet<SetId> {
+    let captured: Vec<&SetRecord> =
+        catalog.records().filter(|record| record.captured && record.missing.is_empty()).collect();
+    let mut by_place: BTreeMap<_, Vec<&LogUnit>> = BTreeMap::new();
+    for (unit, record) in captured.iter().flat_map(|record| record.log.iter().map(move |unit| (unit, record))) {
+        by_place.entry((record.summary.source, unit.node, unit.branch, unit.seq)).or_default().push(unit);
+    }
+    let said_again = |record: &SetRecord| {
+        record.log.iter().all(|unit| {
+            let others = by_place.get(&(record.summary.source, unit.node, unit.branch, unit.seq));
+            // Of two that are as long, which are of different histories then, neither goes.
+            others.is_some_and(|others| {
+                others.iter().any(|other| other.supersedes(unit) && other.span.upto > unit.span.upto)
+            })
+        })
+    };
+    let going = captured.iter().filter(|record| !record.log.is_empty() && said_again(record));
+    going.map(|record| record.summary.id).collect()
 }
 
 fn describe(catalog: &Catalog, set: SetId) -> Removed {

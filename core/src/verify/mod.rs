@@ -103,7 +103,7 @@ pub fn check(
     Ok(report)
 }
 
-/// What was found wrong with sets that are there still: others may remove some while they are read.
+/// What was found wrong with sets that are there still: others may remove some while they are read, as a log stream does.
 fn still_there(repository: &Repository, findings: Vec<Finding>, around: Surroundings<'_>) -> Result<Vec<Finding>> {
     let suspects: BTreeSet<SetId> = findings.iter().map(|finding| finding.set).collect();
     let mut gone = BTreeSet::new();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use setpiece_core::Result;
 use setpiece_core::backup::BackupReport;
 use setpiece_core::backup::archive::archive;
-use setpiece_core::backup::log::StreamOptions;
+use setpiece_core::format::Compression;
 use setpiece_core::model::{BranchHistory, FileEntry, FileId, LogUnit, Lsn, PageSet, StateMark, Tablespace, Timestamp};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::source::{
@@ -243,6 +243,6 @@ pub fn archiving<T>(way: Way, archiver: &Archiver, store: &Store, work: impl FnO
 fn push(store: &Store, data: &Path, name: &str) {
     let home = LogHome::open(data).unwrap();
     if let Ok(LogFile::Keep(info, captured)) = home.file(&data.join("pg_wal").join(name)) {
-        archive(&store.0, &info, &captured, &StreamOptions::default(), around(&Cancel::new())).unwrap();
+        archive(&store.0, &info, &captured, Compression::Zstd(1), around(&Cancel::new())).unwrap();
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn run(options: &GetOptions, to: &Path, console: &Console) -> Result<
     let gaps: Vec<GapDocument> = gaps(&chosen);
     let failed = |error| Error::io(to.display().to_string(), error);
     fs::create_dir_all(to).map_err(failed)?;
-    let mut feed = Feed::new(setpiece.repository(), &chosen, &console.cancel);
+    let mut feed = Feed::new(setpiece.repository(), source, &chosen, &console.cancel);
     let mut units = Vec::new();
     while let Some((unit, bytes)) = feed.next()? {
         let file = file_name(&unit);

@@ -1,0 +1,8 @@
+//! The log of PostgreSQL servers in a repository: streamed, pushed, swept; and recovery to the last commit that is in it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
+
+mod ahead;
+mod refusals;
+mod stream;
+mod sweep;
+mod world;
