@@ -10,6 +10,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -200,10 +201,46 @@ struct Running {
 
 impl Running {
     fn stop(self) {
-        self.gate.open();
         self.cancel.cancel();
-        self.thread.join().unwrap().unwrap();
+        self.end().unwrap();
     }
+
+    /// Waits until the stream has ended.
+    fn end(self) -> Result<StreamReport> {
+        self.gate.open();
+        self.thread.join().unwrap()
+    }
+}
+
+/// The environment variable that makes a test executable the application: `path;step;step`.
+const APPLICATION: &str = "SETPIECE_TEST_APPLICATION";
+
+/// Nothing, except in a process of its own: in one process all connections share what SQLite knows of a file, so what is
+/// done to a database behind its back has to be done from outside.
+#[test]
+fn application() {
+    let Ok(text) = std::env::var(APPLICATION) else { return };
+    let mut steps = text.split(';');
+    let db = connect(Path::new(steps.next().unwrap()));
+    for step in steps {
+        match step.split_once(' ') {
+            Some((row, value)) => put(&db, row.parse().unwrap(), value),
+            None => assert!(checkpoint(&db, step) || step == "PASSIVE"),
+        }
+    }
+}
+
+/// Lets an application of another process do `steps`: `ROW VALUE` writes, a word makes a checkpoint. Whether it could.
+fn apply(path: &Path, steps: &str) -> bool {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "application"]).env(APPLICATION, format!("{};{steps}", path.display()));
+    command.output().unwrap().status.success()
+}
+
+/// Runs a shell with the database's directory as its own.
+fn shell(path: &Path, script: &str) {
+    let done = Command::new("sh").args(["-ec", script]).current_dir(path.parent().unwrap()).status().unwrap();
+    assert!(done.success(), "{script}");
 }
 
 impl World {
@@ -211,6 +248,17 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let db = Some(make(&dir.path().join("app.db")));
         World { dir, db, repository: Arc::new(init(Arc::new(MemoryMedium::new()), false).unwrap()), restores: 0 }
+    }
+
+    /// Goes on with a repository that this host may write to and not read; gives one that can be read.
+    fn blind(&mut self) -> Repository {
+        let medium = Arc::new(MemoryMedium::new());
+        let identity = Identity::generate().unwrap();
+        let slot = SlotRequest::Recipient { label: "vault".into(), recipient: identity.recipient() };
+        let (descriptor, vault) = new_descriptor(new_repository_id().unwrap(), &[slot]).unwrap();
+        drop(Repository::init(medium.clone(), descriptor, vault).unwrap());
+        self.repository = Arc::new(open(medium.clone(), false).unwrap());
+        Repository::open(medium, &[Secret::Identity(identity)]).unwrap()
     }
 
     fn path(&self) -> PathBuf {
@@ -486,15 +534,11 @@ fn redo_of_one_repository_is_not_laid_on_sets_of_another() {
 #[test]
 fn old_redo_is_not_laid_over_a_newer_set_of_a_host_that_cannot_read() {
     let mut world = World::new();
-    let medium = Arc::new(MemoryMedium::new());
-    let identity = Identity::generate().unwrap();
-    let slot = SlotRequest::Recipient { label: "vault".into(), recipient: identity.recipient() };
-    let (descriptor, vault) = new_descriptor(new_repository_id().unwrap(), &[slot]).unwrap();
-    drop(Repository::init(medium.clone(), descriptor, vault).unwrap());
-    let reader = Repository::open(medium.clone(), &[Secret::Identity(identity)]).unwrap();
-    world.repository = Arc::new(open(medium, false).unwrap());
+    let reader = world.blind();
     world.take("F1", Level::Full);
     let running = world.stream();
+    // Such a host waits for its clock.
+    std::thread::sleep(Duration::from_millis(300));
     (1..=3).for_each(|row| world.put(row, "old"));
     std::thread::sleep(Duration::from_millis(300));
     running.stop();
@@ -502,8 +546,6 @@ fn old_redo_is_not_laid_over_a_newer_set_of_a_host_that_cannot_read() {
     world.put(3, "new");
     world.restart_application();
     world.put(1, "new");
-    // Such a host counts by the clock, in seconds.
-    std::thread::sleep(Duration::from_millis(1100));
     world.take("F2", Level::Full);
     let set = world.restore_from(&reader, Some("F2".into()), Until::SetEnd, &setpiece_core::events::Silent).unwrap();
     assert_eq!(five(&set), ["new", "new", "new", "", ""]);
@@ -571,6 +613,97 @@ fn a_gap_between_two_streams_is_a_gap() {
     let latest = world.restore_from(&repository, None, Until::Latest, &warnings).unwrap();
     assert_eq!(five(&latest), ["one", "", "", "", ""]);
     assert!(!warnings.0.lock().unwrap().is_empty(), "the redo behind the gap is not spoken of");
+}
+
+/// An older copy is put back over the database while the stream runs (it stands still meanwhile, so that nothing of it
+/// falls between two of its looks) and the application does not. The stream took the log after that for the one before.
+/// How the copy is put back, and whether that ends the stream.
+const REPLACEMENTS: [(&str, &str, bool); 5] = [
+    ("4 older", "cp old.db app.db; rm app.db-wal app.db-shm", true),
+    ("4 older", "rm app.db-wal app.db-shm; cp old.db app.db", true),
+    ("4 older", "cp old.db app.db; rm app.db-shm; : > app.db-wal", true),
+    // What an application does that was closed with an empty log, or with one that was copied whole: SQLite takes the
+    // copy for the database as well. Nothing shows on the outside, and no page 1 is another one.
+    ("4 older;TRUNCATE", "cp old.db app.db", false),
+    ("4 older;PASSIVE", "cp old.db app.db", false),
+];
+
+#[test]
+fn a_copy_put_back_under_a_stream_is_another_line() {
+    for (number, (before, replace, ends)) in REPLACEMENTS.into_iter().enumerate() {
+        let what = format!("case {number}: {before}, {replace}");
+        let mut world = World::new();
+        world.db = None;
+        let path = world.path();
+        assert!(apply(&path, "5 first;TRUNCATE"));
+        shell(&path, "cp app.db old.db");
+        world.take("F", Level::Full);
+        let running = world.stream();
+        assert!(apply(&path, "1 lost;2 lost"));
+        world.caught_up(1);
+        world.take("D1", Level::Differential);
+        let until = Instant::now() + Duration::from_secs(20);
+        while !apply(&path, before) {
+            assert!(Instant::now() < until, "{what}: the stream does not let the log go");
+        }
+        std::thread::sleep(Duration::from_millis(700));
+        if before.ends_with("PASSIVE") {
+            assert!(apply(&path, "PASSIVE"));
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        running.gate.close();
+        shell(&path, replace);
+        assert!(apply(&path, "3 after"), "{what}");
+        if ends {
+            let error = running.end().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Source, "{what}: {error}");
+            assert!(error.to_string().contains("replaced"), "{what}: {error}");
+            world.take("D2", Level::Differential);
+        } else {
+            let captured = world.units().len();
+            running.gate.open();
+            world.caught_up(captured + 1);
+            world.take("D2", Level::Differential);
+            running.stop();
+        }
+        world.take("C2", Level::Cumulative);
+        let now = ["", "", "after", "", "first"];
+        assert_eq!(five(&world.set("D2")), now, "{what}");
+        assert_eq!(five(&world.set("C2")), now, "{what}");
+        assert_eq!(five(&world.restore(None, Until::Latest).unwrap()), now, "{what}");
+        let before = world.restore(Some("D1"), Until::Latest).unwrap();
+        assert_eq!(five(&before), ["lost", "lost", "", "older", "first"], "{what}");
+    }
+}
+
+/// On a host that may not read what it writes, numbers are the clock's. A stream counted the logs, faster than the clock,
+/// and the backup after it got a smaller number: the state before it was the latest. Two backups of one second had the
+/// same number.
+#[test]
+fn a_host_that_cannot_read_is_never_ahead_of_its_clock() {
+    let mut world = World::new();
+    let reader = world.blind();
+    let running = world.stream();
+    world.take("F", Level::Full);
+    for turn in 1..=8 {
+        world.put(1, &format!("turn {turn}"));
+        let until = Instant::now() + Duration::from_secs(20);
+        while !checkpoint(world.db(), "TRUNCATE") {
+            assert!(Instant::now() < until, "the stream does not let the log go");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(600));
+    running.stop();
+    for name in ["first", "second", "third"] {
+        world.restart_application();
+        world.put(2, name);
+        checkpoint(world.db(), "TRUNCATE");
+        world.put(3, name);
+        world.take(name, Level::Full);
+        let latest = world.restore_from(&reader, None, Until::Latest, &setpiece_core::events::Silent).unwrap();
+        assert_eq!(five(&latest), ["turn 8", name, name, "", ""]);
+    }
 }
 
 /// The usual case must stay usual: capture runs, backups are taken meanwhile, the application does what it wants with
