@@ -375,6 +375,17 @@ impl World {
     }
 }
 
+#[derive(Debug, Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Observer for Warnings {
+    fn event(&self, event: &Event) {
+        if let Event::Warning { text } = event {
+            self.0.lock().unwrap().push(text.clone());
+        }
+    }
+}
+
 /// The values of rows 1 to 5.
 fn five((_, rows): &(i64, String)) -> Vec<&str> {
     rows.split(',').take(5).collect()
@@ -588,15 +599,6 @@ fn moments_in_which_nobody_captured_are_refused() {
 /// The log was emptied while nobody captured: what is found then does not go on from what was captured before.
 #[test]
 fn a_gap_between_two_streams_is_a_gap() {
-    #[derive(Default)]
-    struct Warnings(Mutex<Vec<String>>);
-    impl Observer for Warnings {
-        fn event(&self, event: &Event) {
-            if let Event::Warning { text } = event {
-                self.0.lock().unwrap().push(text.clone());
-            }
-        }
-    }
     let mut world = World::new();
     world.take("F", Level::Full);
     world.put(1, "one");
@@ -674,6 +676,47 @@ fn a_copy_put_back_under_a_stream_is_another_line() {
         let before = world.restore(Some("D1"), Until::Latest).unwrap();
         assert_eq!(five(&before), ["lost", "lost", "", "older", "first"], "{what}");
     }
+}
+
+/// The machine was rolled back to a snapshot of its disk, and a backup was taken. It got the number that captured redo has
+/// for that state, so what the rollback had undone was the latest state, and `expire` let the new set go before the old.
+#[test]
+fn what_a_database_is_after_it_was_put_back_is_the_latest() {
+    let mut world = World::new();
+    world.db = None;
+    let path = world.path();
+    world.take("F", Level::Full);
+    assert!(apply(&path, "1 A"));
+    world.capture();
+    shell(&path, "mkdir snap; cp -a app.db app.db-wal snap");
+    assert!(apply(&path, "2 BAD;3 BAD"));
+    world.capture();
+    let undone = world.take("D1", Level::Differential).summary.bak_end_lsn;
+    shell(&path, "rm app.db app.db-wal app.db-shm; cp -a snap/. .");
+    let warnings = Warnings::default();
+    let mut options = BackupOptions::default();
+    (options.level, options.name) = (Level::Differential, Some("D2".into()));
+    let cancel = Cancel::new();
+    let around = setpiece_core::backup::Surroundings { observer: &warnings, ..quiet(&cancel) };
+    let report = backup(&world.repository, &world.source(), &options, around).unwrap();
+    assert!(warnings.0.lock().unwrap().iter().any(|text| text.contains("put back")), "{warnings:?}");
+    let shown = world.catalog().find("D2").unwrap().summary.bak_end_lsn;
+    assert_eq!(shown, report.summary.bak_end_lsn, "the catalog and the backup say the same");
+    assert!(shown > undone);
+    for set in ["D2", "latest"] {
+        let until = if set == "latest" { Until::Latest } else { Until::SetEnd };
+        let set = Some(set).filter(|set| *set != "latest");
+        assert_eq!(five(&world.restore(set, until).unwrap()), ["A", "", "", "", ""]);
+    }
+    assert_eq!(five(&world.restore(None, Until::Lsn(undone)).unwrap()), ["A", "BAD", "BAD", "", ""]);
+    assert!(apply(&path, "4 next"));
+    world.capture();
+    world.take("C3", Level::Cumulative);
+    for set in [None, Some("D2"), Some("C3")] {
+        assert_eq!(five(&world.restore(set, Until::Latest).unwrap()), ["A", "", "", "next", ""], "{set:?}");
+    }
+    assert_eq!(five(&world.restore(Some("F"), Until::Latest).unwrap()), ["A", "BAD", "BAD", "", ""]);
+    assert_eq!(world.windows().len(), 2, "{:?}", world.windows());
 }
 
 /// On a host that may not read what it writes, numbers are the clock's. A stream counted the logs, faster than the clock,
