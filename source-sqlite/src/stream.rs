@@ -141,6 +141,10 @@ impl Stream {
         let branch = identity.branch.clone();
         let began = Instant::now();
         let file = descriptor(&site.path)?;
+        // The first connection makes the files of the log. Those that are opened between two looks at their paths that find
+        // the same files have these open.
+        drop(site.link()?);
+        let held = Held::now(site)?;
         let (probe, first, second) = (site.link()?, site.link()?, site.link()?);
         first.begin_read()?;
         let point = cookie.point(branch.current).copied();
@@ -154,7 +158,7 @@ impl Stream {
                 .on(site.path.display().to_string())
                 .remedy("let the log stream run as a user who may write to the database and its directory"));
         }
-        let held = Held::now(site)?.ok_or_else(|| unsettled(&site.path, "its log was removed just now"))?;
+        let held = held.ok_or_else(|| unsettled(&site.path, "its log was removed just now"))?;
         let placed = place(&cookie, branch.current, seen(log.as_ref(), &file), floor)?;
         let last = last.map(|last| &last.unit).filter(|unit| unit.branch == branch.current);
         let (from, marks, lost) = go_on_from(site, log.as_ref(), last, point, &placed)?;
