@@ -10,6 +10,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -200,10 +201,46 @@ struct Running {
 
 impl Running {
     fn stop(self) {
-        self.gate.open();
         self.cancel.cancel();
-        self.thread.join().unwrap().unwrap();
+        self.end().unwrap();
     }
+
+    /// Waits until the stream has ended.
+    fn end(self) -> Result<StreamReport> {
+        self.gate.open();
+        self.thread.join().unwrap()
+    }
+}
+
+/// The environment variable that makes a test executable the application: `path;step;step`.
+const APPLICATION: &str = "SETPIECE_TEST_APPLICATION";
+
+/// Nothing, except in a process of its own: in one process all connections share what SQLite knows of a file, so what is
+/// done to a database behind its back has to be done from outside.
+#[test]
+fn application() {
+    let Ok(text) = std::env::var(APPLICATION) else { return };
+    let mut steps = text.split(';');
+    let db = connect(Path::new(steps.next().unwrap()));
+    for step in steps {
+        match step.split_once(' ') {
+            Some((row, value)) => put(&db, row.parse().unwrap(), value),
+            None => assert!(checkpoint(&db, step) || step == "PASSIVE"),
+        }
+    }
+}
+
+/// Lets an application of another process do `steps`: `ROW VALUE` writes, a word makes a checkpoint. Whether it could.
+fn apply(path: &Path, steps: &str) -> bool {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "application"]).env(APPLICATION, format!("{};{steps}", path.display()));
+    command.output().unwrap().status.success()
+}
+
+/// Runs a shell with the database's directory as its own.
+fn shell(path: &Path, script: &str) {
+    let done = Command::new("sh").args(["-ec", script]).current_dir(path.parent().unwrap()).status().unwrap();
+    assert!(done.success(), "{script}");
 }
 
 impl World {
@@ -211,6 +248,17 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let db = Some(make(&dir.path().join("app.db")));
         World { dir, db, repository: Arc::new(init(Arc::new(MemoryMedium::new()), false).unwrap()), restores: 0 }
+    }
+
+    /// Goes on with a repository that this host may write to and not read; gives one that can be read.
+    fn blind(&mut self) -> Repository {
+        let medium = Arc::new(MemoryMedium::new());
+        let identity = Identity::generate().unwrap();
+        let slot = SlotRequest::Recipient { label: "vault".into(), recipient: identity.recipient() };
+        let (descriptor, vault) = new_descriptor(new_repository_id().unwrap(), &[slot]).unwrap();
+        drop(Repository::init(medium.clone(), descriptor, vault).unwrap());
+        self.repository = Arc::new(open(medium.clone(), false).unwrap());
+        Repository::open(medium, &[Secret::Identity(identity)]).unwrap()
     }
 
     fn path(&self) -> PathBuf {
@@ -324,6 +372,17 @@ impl World {
         let name = layout::object(set, SetObject::Meta).unwrap();
         self.repository.medium().remove(&name).unwrap();
         self.repository.publish(&meta, None).unwrap();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Observer for Warnings {
+    fn event(&self, event: &Event) {
+        if let Event::Warning { text } = event {
+            self.0.lock().unwrap().push(text.clone());
+        }
     }
 }
 
@@ -486,15 +545,11 @@ fn redo_of_one_repository_is_not_laid_on_sets_of_another() {
 #[test]
 fn old_redo_is_not_laid_over_a_newer_set_of_a_host_that_cannot_read() {
     let mut world = World::new();
-    let medium = Arc::new(MemoryMedium::new());
-    let identity = Identity::generate().unwrap();
-    let slot = SlotRequest::Recipient { label: "vault".into(), recipient: identity.recipient() };
-    let (descriptor, vault) = new_descriptor(new_repository_id().unwrap(), &[slot]).unwrap();
-    drop(Repository::init(medium.clone(), descriptor, vault).unwrap());
-    let reader = Repository::open(medium.clone(), &[Secret::Identity(identity)]).unwrap();
-    world.repository = Arc::new(open(medium, false).unwrap());
+    let reader = world.blind();
     world.take("F1", Level::Full);
     let running = world.stream();
+    // Such a host waits for its clock.
+    std::thread::sleep(Duration::from_millis(300));
     (1..=3).for_each(|row| world.put(row, "old"));
     std::thread::sleep(Duration::from_millis(300));
     running.stop();
@@ -502,8 +557,6 @@ fn old_redo_is_not_laid_over_a_newer_set_of_a_host_that_cannot_read() {
     world.put(3, "new");
     world.restart_application();
     world.put(1, "new");
-    // Such a host counts by the clock, in seconds.
-    std::thread::sleep(Duration::from_millis(1100));
     world.take("F2", Level::Full);
     let set = world.restore_from(&reader, Some("F2".into()), Until::SetEnd, &setpiece_core::events::Silent).unwrap();
     assert_eq!(five(&set), ["new", "new", "new", "", ""]);
@@ -546,15 +599,6 @@ fn moments_in_which_nobody_captured_are_refused() {
 /// The log was emptied while nobody captured: what is found then does not go on from what was captured before.
 #[test]
 fn a_gap_between_two_streams_is_a_gap() {
-    #[derive(Default)]
-    struct Warnings(Mutex<Vec<String>>);
-    impl Observer for Warnings {
-        fn event(&self, event: &Event) {
-            if let Event::Warning { text } = event {
-                self.0.lock().unwrap().push(text.clone());
-            }
-        }
-    }
     let mut world = World::new();
     world.take("F", Level::Full);
     world.put(1, "one");
@@ -571,6 +615,142 @@ fn a_gap_between_two_streams_is_a_gap() {
     let latest = world.restore_from(&repository, None, Until::Latest, &warnings).unwrap();
     assert_eq!(five(&latest), ["one", "", "", "", ""]);
     assert!(!warnings.0.lock().unwrap().is_empty(), "the redo behind the gap is not spoken of");
+}
+
+/// An older copy is put back over the database while the stream runs (it stands still meanwhile, so that nothing of it
+/// falls between two of its looks) and the application does not. The stream took the log after that for the one before.
+/// How the copy is put back, and whether that ends the stream.
+const REPLACEMENTS: [(&str, &str, bool); 5] = [
+    ("4 older", "cp old.db app.db; rm app.db-wal app.db-shm", true),
+    ("4 older", "rm app.db-wal app.db-shm; cp old.db app.db", true),
+    ("4 older", "cp old.db app.db; rm app.db-shm; : > app.db-wal", true),
+    // What an application does that was closed with an empty log, or with one that was copied whole: SQLite takes the
+    // copy for the database as well. Nothing shows on the outside, and no page 1 is another one.
+    ("4 older;TRUNCATE", "cp old.db app.db", false),
+    ("4 older;PASSIVE", "cp old.db app.db", false),
+];
+
+#[test]
+fn a_copy_put_back_under_a_stream_is_another_line() {
+    for (number, (before, replace, ends)) in REPLACEMENTS.into_iter().enumerate() {
+        let what = format!("case {number}: {before}, {replace}");
+        let mut world = World::new();
+        world.db = None;
+        let path = world.path();
+        assert!(apply(&path, "5 first;TRUNCATE"));
+        shell(&path, "cp app.db old.db");
+        world.take("F", Level::Full);
+        let running = world.stream();
+        assert!(apply(&path, "1 lost;2 lost"));
+        world.caught_up(1);
+        world.take("D1", Level::Differential);
+        let until = Instant::now() + Duration::from_secs(20);
+        while !apply(&path, before) {
+            assert!(Instant::now() < until, "{what}: the stream does not let the log go");
+        }
+        std::thread::sleep(Duration::from_millis(700));
+        if before.ends_with("PASSIVE") {
+            assert!(apply(&path, "PASSIVE"));
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        running.gate.close();
+        shell(&path, replace);
+        assert!(apply(&path, "3 after"), "{what}");
+        if ends {
+            let error = running.end().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Source, "{what}: {error}");
+            assert!(error.to_string().contains("replaced"), "{what}: {error}");
+            world.take("D2", Level::Differential);
+        } else {
+            let captured = world.units().len();
+            running.gate.open();
+            world.caught_up(captured + 1);
+            world.take("D2", Level::Differential);
+            running.stop();
+        }
+        world.take("C2", Level::Cumulative);
+        let now = ["", "", "after", "", "first"];
+        assert_eq!(five(&world.set("D2")), now, "{what}");
+        assert_eq!(five(&world.set("C2")), now, "{what}");
+        assert_eq!(five(&world.restore(None, Until::Latest).unwrap()), now, "{what}");
+        let before = world.restore(Some("D1"), Until::Latest).unwrap();
+        assert_eq!(five(&before), ["lost", "lost", "", "older", "first"], "{what}");
+    }
+}
+
+/// The machine was rolled back to a snapshot of its disk, and a backup was taken. It got the number that captured redo has
+/// for that state, so what the rollback had undone was the latest state, and `expire` let the new set go before the old.
+#[test]
+fn what_a_database_is_after_it_was_put_back_is_the_latest() {
+    let mut world = World::new();
+    world.db = None;
+    let path = world.path();
+    world.take("F", Level::Full);
+    let running = world.stream();
+    assert!(apply(&path, "1 A"));
+    world.caught_up(1);
+    shell(&path, "mkdir snap; cp -a app.db app.db-wal snap");
+    assert!(apply(&path, "2 BAD"));
+    world.caught_up(2);
+    let undone = world.take("D1", Level::Differential).summary.bak_end_lsn;
+    running.stop();
+    shell(&path, "rm app.db app.db-wal app.db-shm; cp -a snap/. .");
+    let warnings = Warnings::default();
+    let mut options = BackupOptions::default();
+    (options.level, options.name) = (Level::Differential, Some("D2".into()));
+    let cancel = Cancel::new();
+    let around = setpiece_core::backup::Surroundings { observer: &warnings, ..quiet(&cancel) };
+    let report = backup(&world.repository, &world.source(), &options, around).unwrap();
+    assert!(warnings.0.lock().unwrap().iter().any(|text| text.contains("put back")), "{warnings:?}");
+    let shown = world.catalog().find("D2").unwrap().summary.bak_end_lsn;
+    assert_eq!(shown, report.summary.bak_end_lsn, "the catalog and the backup say the same");
+    assert!(shown > undone);
+    for set in ["D2", "latest"] {
+        let until = if set == "latest" { Until::Latest } else { Until::SetEnd };
+        let set = Some(set).filter(|set| *set != "latest");
+        assert_eq!(five(&world.restore(set, until).unwrap()), ["A", "", "", "", ""]);
+    }
+    assert_eq!(five(&world.restore(None, Until::Lsn(undone)).unwrap()), ["A", "BAD", "", "", ""]);
+    let running = world.stream();
+    assert!(apply(&path, "4 next"));
+    world.caught_up(3);
+    running.stop();
+    world.take("C3", Level::Cumulative);
+    for set in [None, Some("D2"), Some("C3")] {
+        assert_eq!(five(&world.restore(set, Until::Latest).unwrap()), ["A", "", "", "next", ""], "{set:?}");
+    }
+    assert_eq!(five(&world.restore(Some("F"), Until::Latest).unwrap()), ["A", "BAD", "", "", ""]);
+    assert_eq!(world.windows().len(), 2, "{:?}", world.windows());
+}
+
+/// On a host that may not read what it writes, numbers are the clock's. A stream counted the logs, faster than the clock,
+/// and the backup after it got a smaller number: the state before it was the latest. Two backups of one second had the
+/// same number.
+#[test]
+fn a_host_that_cannot_read_is_never_ahead_of_its_clock() {
+    let mut world = World::new();
+    let reader = world.blind();
+    let running = world.stream();
+    world.take("F", Level::Full);
+    for turn in 1..=8 {
+        world.put(1, &format!("turn {turn}"));
+        let until = Instant::now() + Duration::from_secs(20);
+        while !checkpoint(world.db(), "TRUNCATE") {
+            assert!(Instant::now() < until, "the stream does not let the log go");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(600));
+    running.stop();
+    for name in ["first", "second", "third"] {
+        world.restart_application();
+        world.put(2, name);
+        checkpoint(world.db(), "TRUNCATE");
+        world.put(3, name);
+        world.take(name, Level::Full);
+        let latest = world.restore_from(&reader, None, Until::Latest, &setpiece_core::events::Silent).unwrap();
+        assert_eq!(five(&latest), ["turn 8", name, name, "", ""]);
+    }
 }
 
 /// The usual case must stay usual: capture runs, backups are taken meanwhile, the application does what it wants with
@@ -637,6 +817,8 @@ struct Life {
     truth: Arc<Mutex<BTreeMap<i64, String>>>,
     running: Option<Running>,
     sets: Vec<(SetId, i64)>,
+    /// The repository as others read it, where this host may not.
+    reader: Option<Repository>,
 }
 
 impl Life {
@@ -694,7 +876,7 @@ impl Life {
             .unwrap_or_else(|error| panic!("seed {}: {error:?}", self.seed));
         let set = report.summary.id;
         self.sets.push((set, self.world.version()));
-        if self.random.below(4) == 0 {
+        if self.random.below(4) == 0 && self.reader.is_none() {
             let by = Duration::from_secs(self.random.below(7200));
             self.world.shift_clock(set, by, self.random.below(2) == 0);
         }
@@ -702,6 +884,9 @@ impl Life {
 
     /// Everything that can be restored is what it should be.
     fn judge(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.world.repository = Arc::new(reader);
+        }
         let seed = self.seed;
         let truth = self.truth.lock().unwrap().clone();
         for (set, version) in self.sets.clone() {
@@ -753,15 +938,23 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn never_wrong_at_worst_refused() {
-    for seed in seeds() {
-        let world = World::new();
-        let truth = Arc::new(Mutex::new(BTreeMap::from([state(world.db())])));
-        let mut life = Life { world, random: Random(seed), seed, truth, running: None, sets: Vec::new() };
-        life.backup();
-        for _ in 0..40 {
-            life.step();
-        }
-        life.running.take().into_iter().for_each(Running::stop);
-        life.judge();
+    seeds().for_each(|seed| live(seed, false));
+}
+
+#[test]
+fn never_wrong_on_a_host_that_cannot_read() {
+    seeds().for_each(|seed| live(seed, true));
+}
+
+fn live(seed: u64, blind: bool) {
+    let mut world = World::new();
+    let reader = blind.then(|| world.blind());
+    let truth = Arc::new(Mutex::new(BTreeMap::from([state(world.db())])));
+    let mut life = Life { world, random: Random(seed), seed, truth, running: None, sets: Vec::new(), reader };
+    life.backup();
+    for _ in 0..40 {
+        life.step();
     }
+    life.running.take().into_iter().for_each(Running::stop);
+    life.judge();
 }

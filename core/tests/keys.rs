@@ -262,6 +262,7 @@ fn meta() -> SetMeta {
         stored_bytes: 0,
         captured: false,
         channels: 1,
+        put_back: None,
     }
 }
 

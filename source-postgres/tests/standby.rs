@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Store, around, open, reachable};
 use setpiece_core::backup::archive::archive;
-use setpiece_core::backup::log::StreamOptions;
+use setpiece_core::format::Compression;
 use setpiece_core::model::{Level, Scope, Until};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::source::{BeginRequest, Source};
@@ -34,7 +34,7 @@ fn archive_all(store: &Store, primary: &Cluster) {
     segments.sort();
     for path in segments.iter().filter(|path| path.file_name().unwrap().to_str().unwrap() <= name.as_str()) {
         let LogFile::Keep(info, unit) = home.file(path).unwrap() else { continue };
-        archive(&store.0, &info, &unit, &StreamOptions::default(), around(&Cancel::new())).unwrap();
+        archive(&store.0, &info, &unit, Compression::Zstd(1), around(&Cancel::new())).unwrap();
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Batch {
     changed: PageSet,
     states: Vec<MarkedState>,
     last: Commit,
+    /// Checksums of the newest images.
+    images: BTreeMap<u32, u32>,
     /// The pages of the transaction that is being read.
     open: BTreeMap<u32, Vec<u8>>,
 }
@@ -48,6 +50,7 @@ impl Batch {
             changed: PageSet::new(),
             states: Vec::new(),
             last: Commit { at, database: 0 },
+            images: BTreeMap::new(),
             open: BTreeMap::new(),
         }
     }
@@ -81,6 +84,7 @@ impl Batch {
         for page in self.open.keys() {
             self.changed.insert(PageRun::new(u64::from(*page) - 1, 1));
         }
+        self.images.extend(self.open.iter().map(|(page, image)| (*page, crc32fast::hash(image))));
         let mark = mark::of_log(self.header.salts, commit.at);
         self.states.push(MarkedState { lsn: lsn(self.ordinal, commit.at.frame), mark });
         self.open.clear();
@@ -99,8 +103,13 @@ impl Batch {
     }
 
     /// The end of the last transaction.
-    pub(crate) fn last(&self) -> Cursor {
-        self.last.at
+    pub(crate) fn last(&self) -> Commit {
+        self.last
+    }
+
+    /// The pages of all transactions, counted from 1, and checksums of their newest images.
+    pub(crate) fn images(&mut self) -> BTreeMap<u32, u32> {
+        std::mem::take(&mut self.images)
     }
 
     /// The bytes of the unit, the pages that it changes, counted from 0, and the states that it leads to.
@@ -131,11 +140,11 @@ mod tests {
     #[test]
     fn a_large_transaction_is_cut_and_a_small_one_is_not() {
         let small = batch(0, (1..=100).map(|page| (page, if page == 100 { 100 } else { 0 })));
-        assert_eq!((small.last().frame, small.committed().is_some()), (100, true));
+        assert_eq!((small.last().at.frame, small.committed().is_some()), (100, true));
         let large = || (1..=1000).map(|page| (page, if page == 1000 { 900 } else { 0 }));
         let part = batch(0, large());
         assert_eq!(part.committed(), None);
-        let at = part.last().frame;
+        let at = part.last().at.frame;
         assert!((250..260).contains(&at), "{at}");
         let bytes = part.finish().0;
         let unit = read_unit(&bytes).unwrap();
@@ -143,7 +152,7 @@ mod tests {
         assert_eq!(unit.transactions[0].pages().count() as u32, at);
         // The last part ends with the commit, and others may follow it.
         let tail = batch(900, large().skip(900).chain([(7, 900)]));
-        assert_eq!((tail.last().frame, tail.committed().is_some()), (1001, true));
+        assert_eq!((tail.last().at.frame, tail.committed().is_some()), (1001, true));
         assert_eq!(tail.transactions, 2);
     }
 }

@@ -23,6 +23,7 @@ mod connect;
 mod dbfile;
 mod fault;
 mod freelist;
+mod held;
 mod identity;
 mod look;
 mod mark;
@@ -37,6 +38,7 @@ mod source;
 mod stream;
 mod unit;
 mod wal;
+mod witness;
 
 pub use recovery::SqliteRecovery;
 pub use source::{SqliteOptions, SqliteSource, attached_sources};

@@ -10,7 +10,7 @@
 //! |---|---|---|---|
 //! | nothing of this branch | anything | highest on record + 1 | no |
 //! | nothing at all | anything | hours since 2020 | no |
-//! | there is a record that may not be read | anything | seconds since 2020 | no |
+//! | there is a record that may not be read | anything | quarters of a second since 2020 | no |
 //! | a log | the same salts, the same checksum at the frame last seen | the same | yes |
 //! | a log | any other log, or no frames | + 1 | no |
 //! | no frames | a log, or still no frames; the database file was not written to | the same | yes |
@@ -22,11 +22,14 @@
 //!
 //! An observer that knows nothing begins with the clock, so that two who cannot know of each other (two repositories, or
 //! a host that may write to a repository and not read it) give the later state the larger number if their clocks are
-//! right. Hours keep LSNs below 2^53, which readers of JSON are glad of; a host that begins anew each time needs seconds.
+//! right. Hours keep LSNs below 2^53, which readers of JSON are glad of; a host that begins anew each time needs more.
+//! Such a host waits for the next quarter of a second before it looks, and its log stream before it goes on with another
+//! log ([`Clock::next`]). So no number is ahead of the clock, and whoever looks later gives a larger one, however often the
+//! log is begun anew.
 //! Numbers alone prove nothing, however: observers who start from different cookies can give one number to
 //! different logs. What two records have to do with each other is proven by marks (`mark.rs`).
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use minicbor::{Decode, Encode};
 use setpiece_core::model::{BranchId, Lsn};
@@ -120,21 +123,55 @@ pub(crate) fn next_ordinal(ordinal: u32) -> Result<u32> {
     })
 }
 
-/// Where an observer begins that knows nothing: the hour before this one, counted from 2020; the second where there is
-/// a record that it may not read.
-pub(crate) fn number_by_clock(now: SystemTime, may_not_read: bool) -> u32 {
-    const BEGIN: Duration = Duration::from_secs(1_577_836_800);
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(BEGIN);
-    let ticks = since.as_secs() / if may_not_read { 1 } else { 3600 };
-    // One short of now, since the first generation gets the number behind; room is left if the clock is far ahead.
-    u32::try_from(ticks.saturating_sub(1)).unwrap_or(u32::MAX / 2).min(u32::MAX / 2)
+/// Where an observer begins that knows nothing: the hour before this one, counted from 2020.
+pub(crate) fn number_by_hours(now: SystemTime) -> u32 {
+    // One short of now, since the first generation gets the number behind.
+    u32::try_from(since_2020(now).as_secs() / 3600)
+        .map_or(LAST_BY_CLOCK, |hours| hours.saturating_sub(1).min(LAST_BY_CLOCK))
 }
 
-/// Gives what is seen now on `branch` its number.
+fn since_2020(now: SystemTime) -> Duration {
+    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(Duration::from_secs(1_577_836_800))
+}
+
+/// Some numbers are left behind it when a clock is far ahead.
+const LAST_BY_CLOCK: u32 = u32::MAX - (1 << 28);
+
+/// Gives new generations numbers by the clock, on a host that may not read what it writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock;
+
+impl Clock {
+    /// 32 bits are enough until 2053.
+    const TICK: Duration = Duration::from_millis(250);
+    /// It is not waited longer for a clock that was set back.
+    const PATIENCE: u32 = 4;
+
+    fn tick(now: SystemTime) -> u32 {
+        let ticks = since_2020(now).as_millis() / Clock::TICK.as_millis();
+        u32::try_from(ticks).map_or(LAST_BY_CLOCK, |ticks| ticks.min(LAST_BY_CLOCK))
+    }
+
+    /// Waits until the clock has come behind the number `highest`, and to another number than it shows now; gives that.
+    pub(crate) fn next(self, highest: u32) -> u32 {
+        let now = Clock::tick(SystemTime::now());
+        let wanted = highest.max(now).saturating_add(1).min(now.saturating_add(Clock::PATIENCE));
+        let began = Instant::now();
+        loop {
+            let now = Clock::tick(SystemTime::now());
+            if now >= wanted || now == LAST_BY_CLOCK || began.elapsed() > Clock::TICK * Clock::PATIENCE {
+                return now;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Gives what is seen now on `branch` its number; a new one is at least `floor`.
 ///
 /// # Errors
 /// When the numbers are used up.
-pub(crate) fn place(cookie: &Cookie, branch: BranchId, seen: Seen) -> Result<Placed> {
+pub(crate) fn place(cookie: &Cookie, branch: BranchId, seen: Seen, floor: u32) -> Result<Placed> {
     let known = cookie.point(branch);
     let (step, linked) = match (known, seen) {
         (None, _) => (1, false),
@@ -149,7 +186,7 @@ pub(crate) fn place(cookie: &Cookie, branch: BranchId, seen: Seen) -> Result<Pla
         }
     };
     let from = known.map_or(cookie.highest, |point| point.ordinal);
-    let ordinal = if step == 0 { from } else { next_ordinal(from)? };
+    let ordinal = if step == 0 { from } else { next_ordinal(from)?.max(floor) };
     let point = match seen {
         Seen::Log { header, end, .. } => {
             let wal = Some(WalMark { salts: header.salts, sum: end.sum });
@@ -158,6 +195,17 @@ pub(crate) fn place(cookie: &Cookie, branch: BranchId, seen: Seen) -> Result<Pla
         Seen::Nothing { file } => Point { branch, ordinal, frame: 0, wal: None, file },
     };
     Ok(Placed { point, linked })
+}
+
+/// What an observer knows when it begins to look.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// What is known of the log.
+    pub(crate) cookie: Cookie,
+    /// A new number is at least this one.
+    pub(crate) floor: u32,
+    /// Where numbers come from that are given later, if not from counting on.
+    pub(crate) clock: Option<Clock>,
 }
 
 /// What an observer leaves for the next one.
@@ -177,6 +225,11 @@ impl Cookie {
     /// Knows nothing, except that numbers up to `highest` are taken.
     pub(crate) fn new(highest: u32) -> Self {
         Cookie { version: COOKIE_VERSION, highest, points: Vec::new() }
+    }
+
+    /// The highest number that is taken.
+    pub(crate) fn highest(&self) -> u32 {
+        self.highest
     }
 
     /// The newest point of `branch`.
@@ -255,11 +308,11 @@ mod tests {
     #[test]
     fn a_generation_keeps_its_number_as_long_as_its_history_fits() {
         let cookie = known(Some(WalMark { salts: [5, 6], sum: [1, 1] }), 4);
-        let same = place(&cookie, BRANCH, log([5, 6], 9, [2, 2], Some([1, 1]))).unwrap();
+        let same = place(&cookie, BRANCH, log([5, 6], 9, [2, 2], Some([1, 1])), 0).unwrap();
         assert_eq!((same.point.lsn(), same.linked), (lsn(10, 9), true));
-        let shorter = place(&cookie, BRANCH, log([5, 6], 3, [2, 2], None)).unwrap();
+        let shorter = place(&cookie, BRANCH, log([5, 6], 3, [2, 2], None), 0).unwrap();
         assert_eq!((shorter.point.lsn(), shorter.linked), (lsn(11, 3), false));
-        let other = place(&cookie, BRANCH, log([5, 6], 9, [2, 2], Some([1, 3]))).unwrap();
+        let other = place(&cookie, BRANCH, log([5, 6], 9, [2, 2], Some([1, 3])), 0).unwrap();
         assert_eq!((other.point.lsn(), other.linked), (lsn(11, 9), false));
     }
 
@@ -269,37 +322,51 @@ mod tests {
     fn another_log_is_the_next_one_whatever_its_salts() {
         let cookie = known(Some(WalMark { salts: [u32::MAX, 6], sum: [1, 1] }), 4);
         for salt in [0, 1, 2000, 1 << 20] {
-            let placed = place(&cookie, BRANCH, log([salt, 99], 2, [2, 2], None)).unwrap();
+            let placed = place(&cookie, BRANCH, log([salt, 99], 2, [2, 2], None), 0).unwrap();
             assert_eq!((placed.point.lsn(), placed.linked), (lsn(11, 2), false), "salt {salt}");
         }
     }
 
     #[test]
     fn who_knows_nothing_begins_with_the_clock() {
-        let at = |seconds, blind| number_by_clock(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), blind);
-        assert_eq!((at(0, true), at(1_577_836_800, true), at(1_577_836_811, true)), (0, 0, 10));
-        assert_eq!((at(1_577_836_811, false), at(1_577_836_800 + 5 * 3600, false)), (0, 4));
-        assert_eq!(at(1 << 50, true), u32::MAX / 2);
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let hours = |seconds| number_by_hours(at(seconds));
+        assert_eq!((hours(0), hours(1_577_836_811), hours(1_577_836_800 + 5 * 3600)), (0, 0, 4));
+        let ticks = |seconds| Clock::tick(at(seconds));
+        assert_eq!((ticks(0), ticks(1_577_836_811), ticks(1 << 50)), (0, 44, LAST_BY_CLOCK));
+        assert!(ticks(2_600_000_000) < LAST_BY_CLOCK, "2052");
+    }
+
+    #[test]
+    fn no_number_by_the_clock_is_given_twice_or_ahead_of_it() {
+        let first = Clock.next(0);
+        let second = Clock.next(0);
+        assert!(second > first);
+        let third = Clock.next(second + 1);
+        assert!(third >= second + 2 && Clock::tick(SystemTime::now()) >= third);
+        let began = Instant::now();
+        assert!(Clock.next(u32::MAX) < LAST_BY_CLOCK);
+        assert!(began.elapsed() < Duration::from_secs(2), "a clock that was set back is not waited for");
     }
 
     #[test]
     fn other_branches_are_remembered_and_push_the_numbers_up() {
         let mut cookie = known(None, 0);
-        let first = place(&cookie, BranchId(8), Seen::Nothing { file: None }).unwrap();
+        let first = place(&cookie, BranchId(8), Seen::Nothing { file: None }, 0).unwrap();
         assert_eq!(first.point.lsn(), lsn(11, 0));
         cookie.note(first.point);
         let back = Cookie::decode(&cookie.encode()).unwrap();
         assert_eq!(back, cookie);
         assert_eq!(back.point(BRANCH).map(Point::lsn), Some(lsn(10, 0)));
-        assert_eq!(place(&back, BranchId(9), Seen::Nothing { file: None }).unwrap().point.lsn(), lsn(12, 0));
+        assert_eq!(place(&back, BranchId(9), Seen::Nothing { file: None }, 0).unwrap().point.lsn(), lsn(12, 0));
     }
 
     #[test]
     fn an_empty_log_proves_nothing_without_the_mark_of_the_file() {
         let cookie = known(None, 0);
-        let empty = place(&cookie, BRANCH, Seen::Nothing { file: None }).unwrap();
+        let empty = place(&cookie, BRANCH, Seen::Nothing { file: None }, 0).unwrap();
         assert_eq!((empty.point.lsn(), empty.linked), (lsn(11, 0), false));
-        let written = place(&cookie, BRANCH, log([1, 2], 3, [2, 2], None)).unwrap();
+        let written = place(&cookie, BRANCH, log([1, 2], 3, [2, 2], None), 0).unwrap();
         assert_eq!((written.point.lsn(), written.linked), (lsn(11, 3), false));
     }
 

@@ -39,12 +39,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Takes the snapshot and gives it its LSN. `cookie` is the newest on record.
-    pub(crate) fn begin(site: &Site, identity: &Identity, mut cookie: Cookie) -> Result<Self> {
+    /// Takes the snapshot and gives it its LSN. `cookie` is the newest on record; a new number is at least `floor`.
+    pub(crate) fn begin(site: &Site, identity: &Identity, mut cookie: Cookie, floor: u32) -> Result<Self> {
         let branch = identity.branch.current;
         let watch = cookie.point(branch).map(|point| point.frame);
         let snapshot = Snapshot::take(site, watch).doing(|| "taking a snapshot".into())?;
-        let point = place(&cookie, branch, snapshot.seen())?.point;
+        let point = place(&cookie, branch, snapshot.seen(), floor)?.point;
         cookie.note(point);
         let files = [file_entry(site, &snapshot)?];
         Ok(Run {

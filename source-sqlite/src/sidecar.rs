@@ -45,8 +45,10 @@ impl Sidecar {
             Err(error) => return Err(Error::io(name(), error)),
         };
         let damaged = || {
-            Error::damaged(name(), "not what a recovery writes")
-                .remedy("recover again, or remove the file to begin anew as another source")
+            Error::damaged(name(), "not what a recovery writes").remedy(
+                "recover again, and move both files; without this one the database counts as the one that was at this \
+                     path before, on its old branch, as if nothing had been recovered",
+            )
         };
         if bytes.len() as u64 > MAX {
             return Err(damaged());

@@ -16,6 +16,7 @@
 //! is the one we want. If M lies in the restarted log, its frames stay for the same reason as above.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 
 use setpiece_core::model::StateMark;
@@ -58,6 +59,7 @@ impl Snapshot {
         if !is_named(&file, &site.path) {
             return Err(unsettled(&site.path, "the database was replaced by another one just now"));
         }
+        refuse_other_names(site, &file)?;
         let seen = look_until_settled(site, &links.probe, watch)?;
         let (log, journal) = match seen {
             Look::Journal => (None, true),
@@ -165,6 +167,21 @@ impl Drop for Snapshot {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// SQLite keeps log and journal beside the name that the database was opened by. Under another name of the file they are
+/// not found, and what is in them would be left out.
+fn refuse_other_names(site: &Site, file: &File) -> Result<()> {
+    let metadata = file.metadata().map_err(|error| Error::io(site.path.display().to_string(), error))?;
+    if metadata.nlink() <= 1 {
+        return Ok(());
+    }
+    let what =
+        format!("the file has {} names (hard links), and SQLite's log is found by one of them only", metadata.nlink());
+    Err(Error::new(ErrorKind::Source, what).on(site.path.display().to_string()).remedy(
+        "find the other names with `find -samefile` and remove all but the one that applications open; a copy or a \
+         symbolic link does no harm",
+    ))
 }
 
 /// What gets a number: the log as it was found, or the database file as long as it is pinned.

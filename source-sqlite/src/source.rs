@@ -12,7 +12,7 @@ use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::fault::lock;
 use crate::identity::Identity;
-use crate::place::{Cookie, number_by_clock};
+use crate::place::{Clock, Cookie, Memory, number_by_hours};
 use crate::run::{NODE, Run};
 use crate::site::Site;
 use crate::stream::Stream;
@@ -93,13 +93,15 @@ impl SqliteSource {
     }
 
     /// What is known of the log: from the records, and from what this process saw.
-    fn cookie(&self, identity: &Identity, records: &[&[u8]]) -> Result<Cookie> {
+    fn memory(&self, identity: &Identity, records: &[&[u8]]) -> Result<Memory> {
         let readable = records.iter().filter(|bytes| !bytes.is_empty());
         let mut cookies = readable.map(|bytes| Cookie::decode(bytes)).collect::<Result<Vec<_>>>()?;
-        let may_not_read = cookies.len() < records.len();
+        let clock = (cookies.len() < records.len()).then_some(Clock);
         cookies.extend(lock(&self.known).clone());
-        let clock = if cookies.is_empty() { number_by_clock(SystemTime::now(), may_not_read) } else { 0 };
-        Ok(identity.cookie(clock, &cookies))
+        let nothing = cookies.is_empty() && clock.is_none();
+        let cookie = identity.cookie(if nothing { number_by_hours(SystemTime::now()) } else { 0 }, &cookies);
+        let floor = clock.map_or(0, |clock| clock.next(cookie.highest()));
+        Ok(Memory { cookie, floor, clock })
     }
 
     fn remember(&self, cookie: &Cookie) {
@@ -111,8 +113,8 @@ impl SqliteSource {
 
     fn run(&self, record: Option<&[u8]>) -> Result<Run> {
         let identity = self.identity()?;
-        let cookie = self.cookie(&identity, record.as_slice())?;
-        let run = Run::begin(&self.site, &identity, cookie)?;
+        let Memory { cookie, floor, .. } = self.memory(&identity, record.as_slice())?;
+        let run = Run::begin(&self.site, &identity, cookie, floor)?;
         self.remember(run.cookie());
         Ok(run)
     }
@@ -120,16 +122,16 @@ impl SqliteSource {
     fn stream(&self, last: Option<&CapturedPoint>, newest: Option<&[u8]>) -> Result<Box<dyn LogStream + '_>> {
         let identity = self.identity()?;
         let records: Vec<&[u8]> = newest.into_iter().chain(last.map(|last| last.cookie.as_slice())).collect();
-        let cookie = self.cookie(&identity, &records)?;
-        Ok(Box::new(Stream::begin(&self.site, &identity, cookie, Arc::clone(&self.known), last)?))
+        let memory = self.memory(&identity, &records)?;
+        Ok(Box::new(Stream::begin(&self.site, &identity, memory, Arc::clone(&self.known), last)?))
     }
 
     /// Where the log is. The number of its generation is that of the record when it is told by `newest`, or when a backup
     /// or a log stream of this process has been.
     fn current(&self, newest: Option<&[u8]>) -> Result<NodePosition> {
         let identity = self.identity()?;
-        let cookie = self.cookie(&identity, newest.as_slice())?;
-        let run = Run::begin(&self.site, &identity, cookie)?;
+        let Memory { cookie, floor, .. } = self.memory(&identity, newest.as_slice())?;
+        let run = Run::begin(&self.site, &identity, cookie, floor)?;
         Ok(run.begin().first().copied().unwrap_or_default())
     }
 }

@@ -33,14 +33,16 @@ use crate::batch::Batch;
 use crate::connect::{Link, Published};
 use crate::dbfile::{FileMark, descriptor, is_named};
 use crate::fault::{lock, unsettled};
+use crate::held::Held;
 use crate::identity::Identity;
 use crate::look::{Log, Look, look_until_settled};
 use crate::mark;
-use crate::place::{Cookie, Placed, Point, WalMark, frame_of, lsn, next_ordinal, place};
+use crate::place::{Clock, Cookie, Memory, Placed, Point, WalMark, frame_of, lsn, next_ordinal, place};
 use crate::run::{FILE, NODE};
 use crate::site::Site;
 use crate::snapshot::seen;
 use crate::wal::{Cursor, WalHeader, scan};
+use crate::witness::Witness;
 
 /// How often the log is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -73,9 +75,12 @@ struct Generation {
 pub(crate) struct Stream {
     site: Site,
     file: Arc<File>,
+    held: Held,
+    witness: Witness,
     branch: BranchHistory,
     known: Arc<Mutex<Option<Cookie>>>,
     cookie: Cookie,
+    clock: Option<Clock>,
     /// The number of the generation.
     ordinal: u32,
     /// `None` as long as the log has no frames.
@@ -119,20 +124,27 @@ struct Goal {
     salts: Option<crate::wal::Salts>,
     frame: u32,
     at_zero: bool,
+    /// The database file, when nobody may write to it as long as the second transaction is open.
+    rest: Option<FileMark>,
 }
 
 impl Stream {
-    /// Begins to capture, behind `last` if the log still allows that. `cookie` is the newest on record.
+    /// Begins to capture, behind `last` if the log still allows that. `memory` holds the newest on record.
     pub(crate) fn begin(
         site: &Site,
         identity: &Identity,
-        cookie: Cookie,
+        memory: Memory,
         known: Arc<Mutex<Option<Cookie>>>,
         last: Option<&CapturedPoint>,
     ) -> Result<Self> {
+        let Memory { cookie, floor, clock } = memory;
         let branch = identity.branch.clone();
         let began = Instant::now();
         let file = descriptor(&site.path)?;
+        // The first connection makes the files of the log. Those that are opened between two looks at their paths that find
+        // the same files have these open.
+        drop(site.link()?);
+        let held = Held::now(site)?;
         let (probe, first, second) = (site.link()?, site.link()?, site.link()?);
         first.begin_read()?;
         let point = cookie.point(branch.current).copied();
@@ -146,13 +158,16 @@ impl Stream {
                 .on(site.path.display().to_string())
                 .remedy("let the log stream run as a user who may write to the database and its directory"));
         }
-        let placed = place(&cookie, branch.current, seen(log.as_ref(), &file))?;
+        let held = held.ok_or_else(|| unsettled(&site.path, "its log was removed just now"))?;
+        let placed = place(&cookie, branch.current, seen(log.as_ref(), &file), floor)?;
         let last = last.map(|last| &last.unit).filter(|unit| unit.branch == branch.current);
         let (from, marks, lost) = go_on_from(site, log.as_ref(), last, point, &placed)?;
         let seq = last.and_then(|unit| unit.seq.next());
         let mut stream = Stream {
             site: site.clone(),
             file,
+            held,
+            witness: Witness::default(),
             known,
             ordinal: placed.point.ordinal,
             generation: None,
@@ -169,24 +184,30 @@ impl Stream {
             ready: VecDeque::new(),
             misfits: 0,
             helped_at: 0,
+            clock,
             cookie,
             branch,
         };
+        stream.witness.rest(placed.point.file);
         if let Some(log) = log {
-            stream.enter(log.header, &log.file, frame_of(from), placed.point)?;
+            stream.enter(log.header, frame_of(from), placed.point)?;
         }
+        stream.check_presence()?;
         Ok(stream)
     }
 
     /// Goes to frame `frame` of the log that was found, or to its end if the frame is gone by now.
-    fn enter(&mut self, header: WalHeader, log: &File, frame: u32, end: Point) -> Result<()> {
+    fn enter(&mut self, header: WalHeader, frame: u32, end: Point) -> Result<()> {
         let mut at = Cursor::start(&header);
-        let walk = scan(log, &header, at, frame, &mut |one| {
+        let witness = &mut self.witness;
+        let walk = scan(self.held.log(), &header, at, frame, &mut |one| {
             at = Cursor { frame: one.number, sum: one.after };
+            witness.learn(header.page_size, [(one.page, crc32fast::hash(one.data))], one.database);
             ControlFlow::Continue(())
         });
-        walk.map_err(|error| Error::io(self.site.log_path().display().to_string(), error))?;
+        walk.map_err(|error| self.log_fault(error))?;
         if at.frame < frame {
+            self.witness.forget();
             at = Cursor { frame: end.frame, sum: end.wal.map_or(header.sum, |mark| mark.sum) };
             self.captured = end.lsn();
             self.marks = mark::of_point(&end);
@@ -204,27 +225,26 @@ impl Stream {
     /// Captures what is committed, up to the size of a unit; `None` when there is nothing more.
     fn capture(&mut self) -> Result<Option<CapturedUnit>> {
         let looked = Instant::now();
-        let Some(log) = self.site.log()? else { return self.nothing_at_all(looked) };
-        let fail = |site: &Site, error| Error::io(site.log_path().display().to_string(), error);
-        let Some(header) = WalHeader::read(&log).map_err(|error| fail(&self.site, error))? else {
-            return self.nothing_at_all(looked);
+        let Some(header) = self.header()? else {
+            self.complete = Some(looked);
+            return Ok(None);
         };
         self.follow(header)?;
         let Some(generation) = self.generation else { return Ok(None) };
         // Frames are there before they are committed. Asking SQLite costs more than a look at one frame.
         let mut next = false;
-        scan(&log, &header, generation.at, generation.at.frame.saturating_add(1), &mut |_| {
+        scan(self.held.log(), &header, generation.at, generation.at.frame.saturating_add(1), &mut |_| {
             next = true;
             ControlFlow::Break(())
         })
-        .map_err(|error| fail(&self.site, error))?;
+        .map_err(|error| self.log_fault(error))?;
         let committed = self.committed()?;
         if !next {
             return self.nothing_found(committed, looked);
         }
         let mut batch = Batch::new(&header, self.ordinal, generation.at);
-        scan(&log, &header, generation.at, committed, &mut |frame| batch.take(&frame))
-            .map_err(|error| fail(&self.site, error))?;
+        scan(self.held.log(), &header, generation.at, committed, &mut |frame| batch.take(&frame))
+            .map_err(|error| self.log_fault(error))?;
         if batch.is_empty() {
             return self.nothing_found(committed, looked);
         }
@@ -236,10 +256,13 @@ impl Stream {
         Ok(Some(unit))
     }
 
-    /// There was no log when it was looked for.
-    fn nothing_at_all(&mut self, looked: Instant) -> Result<Option<CapturedUnit>> {
-        self.complete = Some(looked);
-        Ok(None)
+    /// What the log begins with; `None` when it is empty.
+    fn header(&self) -> Result<Option<WalHeader>> {
+        WalHeader::read(self.held.log()).map_err(|error| self.log_fault(error))
+    }
+
+    fn log_fault(&self, error: std::io::Error) -> Error {
+        Error::io(self.site.log_path().display().to_string(), error)
     }
 
     /// How many frames of the log are committed.
@@ -285,7 +308,14 @@ impl Stream {
         self.helped_at = 0;
         // A log begins when all before it is in the database file. Nobody has written to that since: all read
         // transactions of ours that could be open are at mark 0, and the oldest is older than the log.
-        self.marks.extend(FileMark::settled(&self.file).as_ref().map(mark::of_file));
+        let file = FileMark::settled(&self.file);
+        if !self.witness.holds(&self.file).map_err(|error| Error::io(self.site.path.display().to_string(), error))? {
+            // Somebody did, other than SQLite: what follows goes on from another state than the one that was captured.
+            self.marks.clear();
+        }
+        self.witness = Witness::default();
+        self.witness.rest(file);
+        self.marks.extend(file.as_ref().map(mark::of_file));
         self.marks.dedup();
         Ok(())
     }
@@ -296,15 +326,19 @@ impl Stream {
         if left.at.frame < self.backlog.frame {
             self.captured = self.captured.max(self.backlog.lsn());
             self.marks = mark::of_point(&self.backlog);
+            self.witness.forget();
         }
         self.backlog.frame = 0;
-        self.ordinal = next_ordinal(self.ordinal)?;
+        let floor = self.clock.map_or(0, |clock| clock.next(self.ordinal));
+        self.ordinal = next_ordinal(self.ordinal)?.max(floor);
         Ok(())
     }
 
     /// Makes a unit of what was found.
-    fn close(&mut self, batch: Batch) -> CapturedUnit {
-        let last = batch.last();
+    fn close(&mut self, mut batch: Batch) -> CapturedUnit {
+        let end = batch.last();
+        self.witness.learn(batch.header.page_size, batch.images(), end.database);
+        let last = end.at;
         let upto = lsn(self.ordinal, last.frame);
         let (header, committed) = (batch.header, batch.committed());
         let late = self.complete.is_none_or(|complete| complete.elapsed() > LATE);
@@ -384,14 +418,10 @@ impl Stream {
     fn goal(&self, before: Published) -> Result<Goal> {
         let now = self.probe.published()?;
         let Published::Log { frames, copied } = now else { return Err(no_log(&self.site)) };
-        let header = match self.site.log()? {
-            Some(log) => {
-                WalHeader::read(&log).map_err(|error| Error::io(self.site.log_path().display().to_string(), error))?
-            }
-            None => None,
-        };
+        let header = self.header()?;
         let at_zero = before == now && frames == copied;
-        Ok(Goal { salts: header.map(|header| header.salts), frame: frames, at_zero })
+        let rest = if at_zero { FileMark::of(&self.file) } else { None };
+        Ok(Goal { salts: header.map(|header| header.salts), frame: frames, at_zero, rest })
     }
 
     fn has_reached(&self, goal: Goal) -> bool {
@@ -411,6 +441,7 @@ impl Stream {
         self.readers.began = Instant::now();
         self.readers.frame = self.frame();
         self.readers.at_zero = goal.at_zero;
+        self.witness.rest(goal.rest);
     }
 
     /// When the log has become long: copies it into the database file, and lets writers wait while the rest is
@@ -426,6 +457,8 @@ impl Stream {
             return Ok(());
         }
         let helper = self.site.link()?;
+        // Pages of a log must not get into the file of another state.
+        self.check_presence()?;
         helper.checkpoint()?;
         if helper.begin_write(HELP_WAIT)? {
             let done = self.restartable();
@@ -463,23 +496,27 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether the database is still where it was.
+    /// Whether the database and its log are still where they were.
     fn check_presence(&self) -> Result<()> {
-        if is_named(&self.file, &self.site.path) {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Source, "the database is gone or was replaced")
-            .on(self.site.path.display().to_string())
-            .remedy("begin the log stream again when it is back, and take a backup"))
+        let (path, what) = match (is_named(&self.file, &self.site.path), self.held.in_place()) {
+            (true, true) => return Ok(()),
+            (false, _) => (self.site.path.clone(), "the database is gone or was replaced"),
+            (true, false) => {
+                (self.site.log_path(), "the write-ahead log or its index was removed or replaced while it was in use")
+            }
+        };
+        Err(Error::new(ErrorKind::Source, what).on(path.display().to_string()).remedy(
+            "begin the log stream again when the database is back, and take a backup; stop the stream before an \
+                     older copy is put back",
+        ))
     }
 
     /// What is ready, else what can be captured.
     fn round(&mut self) -> Result<Option<CapturedUnit>> {
-        if let Some(unit) = self.ready.pop_front() {
-            return Ok(Some(unit));
+        match self.ready.pop_front() {
+            Some(unit) => Ok(Some(unit)),
+            None => self.capture(),
         }
-        self.check_presence()?;
-        self.capture()
     }
 }
 
@@ -494,6 +531,7 @@ impl LogStream for Stream {
         loop {
             // Before capture, because at this moment what was handed out before may be durable.
             if self.ready.is_empty() {
+                self.check_presence()?;
                 self.hand_over().and_then(|()| self.help()).doing(|| "letting checkpoints go on".into())?;
             }
             if let Some(unit) = self.round().doing(|| "capturing the log".into())? {

@@ -262,6 +262,27 @@ fn free_pages_are_left_out_and_the_copy_lives_on() {
     }
 }
 
+/// SQLite finds the log by the name of the file: under another name a backup left out what was in it.
+#[test]
+fn a_file_with_another_name_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("bank.db"), dir.path().join("other.db"));
+    let db = make_bank(&path, 0, "wal");
+    let source = SqliteSource::open(&path).unwrap();
+    std::fs::hard_link(&path, &other).unwrap();
+    let request = BeginRequest { scope: &Scope::Database, level: Level::Full, without_log: false, cookie: None };
+    for refused in [SqliteSource::open(&other).map(drop), source.begin(&request).map(drop)] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        assert!(error.to_string().contains("hard links"), "{error}");
+    }
+    std::fs::remove_file(&other).unwrap();
+    std::os::unix::fs::symlink(&path, &other).unwrap();
+    back_up(&SqliteSource::open(&other).unwrap(), None, &dir.path().join("copy"));
+    prove(&dir.path().join("copy"));
+    drop(db);
+}
+
 #[test]
 fn attached_schemas_are_sources_of_their_own() {
     let dir = tempfile::tempdir().unwrap();

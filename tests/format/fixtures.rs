@@ -111,6 +111,7 @@ fn log_set(repository: &Repository) {
         section: SECTION,
         captured: true,
         channels: 1,
+        put_back: None,
     };
     repository.publish(&meta, keys.as_ref().map(|(key, keys)| (keys, key))).unwrap();
 }

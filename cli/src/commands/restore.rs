@@ -14,7 +14,7 @@ use setpiece::source::OpenRequest;
 use crate::console::{Answer, Console};
 use crate::documents::{Id, SetDocument, Text, Time};
 use crate::options::{LsnText, Moment, RepoOptions, SourceWord};
-use crate::text;
+use crate::{future, text};
 
 /// Restore a database into a new directory, and recover it to the end of its redo or to a moment before.
 #[derive(Debug, Args)]
@@ -135,6 +135,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     match options.to {
         Some(to) if !options.dry_run => {
             let report = setpiece.restore(&request, &to).map_err(told)?;
+            future::warn(console, [&report.start]);
             if options.open {
                 let how = OpenRequest { programs: &options.programs, wait: Duration::from_secs(options.open_wait) };
                 setpiece.open_restored(&report.start.engine, &to, &how)?;

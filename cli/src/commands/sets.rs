@@ -9,7 +9,7 @@ use setpiece::{ErrorKind, Result};
 use crate::console::{Answer, Console};
 use crate::documents::{ErrorDocument, Id, RecordDocument, RemovedDocument, Text, WindowDocument, state};
 use crate::options::RepoOptions;
-use crate::{reach, rows, text, timeline, tree};
+use crate::{future, reach, rows, text, timeline, tree};
 
 /// List sets, chains and recoverable windows.
 #[derive(Debug, Args)]
@@ -48,6 +48,8 @@ struct DamagedDocument {
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
     let catalog = setpiece.catalog()?;
+    let pages = catalog.records().map(|record| &record.summary).filter(|set| set.holds_pages());
+    future::warn(console, pages);
     let document = Document {
         repository: Text(setpiece.repository().id()),
         sets: catalog.records().map(|record| RecordDocument::of(record, &catalog)).collect(),

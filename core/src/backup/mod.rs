@@ -36,7 +36,7 @@ use crate::events::Event;
 use crate::format::{CipherId, Parameter, PieceInfo, PieceKind, SECTION, SetKeys, SetMeta};
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
-use crate::model::{Level, LogUnit, PieceNo, Scope, SetId, SetSummary, Timestamp};
+use crate::model::{Level, LogUnit, Lsn, PieceNo, Scope, SetId, SetSummary, Timestamp};
 use crate::pipeline::run::{Stop, workers};
 use crate::source::{BackupRun, BeginRequest, EndInfo, Source, SourceInfo};
 use crate::transform::DataKey;
@@ -126,9 +126,11 @@ impl Job<'_> {
         self.around.step("log")?;
         let (units, log_pieces) = self.store_log(&mut *run, &end, numbers)?;
         self.around.step("publish")?;
-        let meta = self.meta(&*run, &plan, end, units, &stored, log_pieces, began);
+        let mut meta = self.meta(&*run, &plan, end, units, &stored, log_pieces, began);
+        meta.put_back = self.put_back(&meta.summary);
         let published = self.repository.publish(&meta, self.keys.as_ref().map(|(key, keys)| (keys, key)))?;
         self.around.observer.event(&Event::Step { name: "published" });
+        meta.summary = self.inputs.catalog.aligned(meta.summary, meta.put_back);
         Ok(report(meta, &stored, published.len))
     }
 
@@ -142,6 +144,19 @@ impl Job<'_> {
             .on(self.inputs.info.name.clone())
             .remedy("wait until the standby has caught up, or take a full backup")
             .retryable(true))
+    }
+
+    /// Where redo on record has the state that was backed up, if it goes on from there. The catalog was read before the
+    /// backup began: what it holds was there before.
+    fn put_back(&self, set: &SetSummary) -> Option<Lsn> {
+        let left = self.inputs.catalog.left_behind(set.source, set.branch.current, set.marks.as_deref()?)?;
+        let text = format!(
+            "the database is in the state that it had at LSN {} again, though it has gone on to LSN {} since: was it put \
+             back? From now on the latest state is that of set {}; to get what was undone, restore to LSN {} or before",
+            left.at, left.upto, set.name, left.upto
+        );
+        self.around.observer.event(&Event::Warning { text });
+        Some(left.at)
     }
 
     fn store_pages(&self, run: &dyn BackupRun, plan: &Plan<'_>, numbers: &Arc<AtomicU32>) -> Result<Stored> {
@@ -256,6 +271,7 @@ impl Job<'_> {
             section: SECTION,
             captured: false,
             channels: self.options.channels,
+            put_back: None,
         }
     }
 

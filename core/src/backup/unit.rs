@@ -59,6 +59,7 @@ pub(super) fn store(
         section: SECTION,
         captured: true,
         channels: 1,
+        put_back: None,
     };
     meta.summary.ended = now();
     let published = repository.publish(&meta, keys.as_ref().map(|(key, keys)| (keys, key)))?;

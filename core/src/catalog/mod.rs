@@ -4,6 +4,7 @@
 //! objects, exactly as they are on the medium (sealed ones stay sealed), so that only new ones have to be fetched.
 //! Throwing that directory away loses nothing.
 
+mod align;
 pub mod around;
 pub mod cache;
 pub mod fresh;
@@ -20,7 +21,6 @@ use crate::format::SetMeta;
 use crate::media::repository::{Repository, SetObjects};
 use crate::model::chain::chain_of;
 use crate::model::log::continuous;
-use crate::model::mark::MarkIndex;
 use crate::model::window::{Window, windows};
 use crate::model::{BranchId, LogUnit, Lsn, Scope, SetId, SetSummary, SourceId};
 use crate::source::Source;
@@ -49,6 +49,8 @@ pub struct SetRecord {
     pub captured: bool,
     /// The last LSN as the set itself gives it. In `summary` it may be the one that captured redo gives to that state.
     pub numbered: Lsn,
+    /// Where redo on record had its state when it was taken, and went on from there: the database had been put back.
+    pub put_back: Option<Lsn>,
 }
 
 /// All that was found on the medium.
@@ -104,34 +106,6 @@ impl Catalog {
             note(cache.keep_only(&|set| catalog.records.contains_key(&set)));
         }
         Ok(catalog)
-    }
-
-    /// Gives sets the LSN that captured redo has for their state, where their marks prove that they are one: a backup
-    /// may have numbered it otherwise, when it could not know how far the capture had come.
-    fn align(&mut self) {
-        let sources: BTreeSet<SourceId> = self.records.values().map(|record| record.summary.source).collect();
-        for source in sources {
-            let marks = |record: &SetRecord| {
-                let branch = record.summary.branch.current;
-                record.summary.marks.clone().unwrap_or_default().into_iter().map(move |mark| (branch, mark))
-            };
-            let mut index = MarkIndex::new(self.of_source(source).flat_map(marks));
-            if index.is_empty() {
-                continue;
-            }
-            for unit in self.of_source(source).flat_map(|record| &record.log) {
-                if let Some(links) = &unit.links {
-                    index.learn(unit.branch, unit.span.after, links);
-                }
-            }
-            for record in self.records.values_mut().filter(|record| record.summary.source == source) {
-                let set = &mut record.summary;
-                let marks = set.marks.as_deref().unwrap_or_default();
-                if let Some(lsn) = index.place(set.branch.current, marks, set.bak_end_lsn) {
-                    move_to(set, lsn);
-                }
-            }
-        }
     }
 
     /// The sets, oldest first.
@@ -371,15 +345,6 @@ impl SetRecord {
     }
 }
 
-/// A snapshot, which begins and ends with one state, gets another LSN for it.
-fn move_to(set: &mut SetSummary, lsn: Lsn) {
-    let at = set.bak_end_lsn;
-    if set.nodes.iter().all(|range| range.begin_lsn == at && range.end_lsn == at) {
-        set.nodes.iter_mut().for_each(|range| (range.begin_lsn, range.end_lsn) = (lsn, lsn));
-        set.bak_end_lsn = lsn;
-    }
-}
-
 fn no_such_set(word: &str) -> Error {
     Error::new(ErrorKind::NotFound, "no such set").on(word).remedy("look at `setpiece sets`")
 }
@@ -424,6 +389,7 @@ fn record(meta: SetMeta, objects: &SetObjects) -> SetRecord {
         log: meta.log,
         cookie: meta.cookie,
         captured: meta.captured,
+        put_back: meta.put_back,
         numbered: meta.summary.bak_end_lsn,
         summary: meta.summary,
     }

@@ -13,7 +13,7 @@ use super::piece::PieceInfo;
 use super::wire::{array, check_header, check_zero, put, put_crc, put_prefix, u16_at, u32_at, u64_at};
 use super::words::{CipherId, Compression};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{CarriedFile, FileEntry, FileId, LogUnit, PageNo, SetId, SetSummary, Tablespace, Uuid};
+use crate::model::{CarriedFile, FileEntry, FileId, LogUnit, Lsn, PageNo, SetId, SetSummary, Tablespace, Uuid};
 
 /// Bytes in the header of a metadata object.
 pub const HEADER_LEN: usize = 160;
@@ -114,6 +114,10 @@ pub struct SetMeta {
     /// Channels that wrote it.
     #[n(17)]
     pub channels: u16,
+    /// Present when the database had been put back to an earlier state that was on record: the LSN that redo on record
+    /// had for it, and went on from.
+    #[n(18)]
+    pub put_back: Option<Lsn>,
 }
 
 impl SetMeta {

@@ -1,7 +1,6 @@
 //! What a restore is told before it begins: that something on record, which it does not use, may be what is wanted.
 
 use super::request::RestoreRequest;
-use crate::catalog::fresh::now;
 use crate::catalog::{Catalog, SetRecord, Surroundings};
 use crate::events::Event;
 use crate::model::start::Start;
@@ -30,10 +29,6 @@ pub(super) fn tell(
         }
         Until::Time(_) => backwards(start).into_iter().for_each(warn),
         _ => {}
-    }
-    if let Some(first) = catalog.get(start.set).map(|record| &record.summary).filter(|set| set.ended > now()) {
-        let text = format!("set {} says that it was taken in the future, at {}", first.name, first.ended);
-        warn(format!("{text}: a clock was wrong; see by `setpiece sets` whether another one is newer"));
     }
 }
 
