@@ -147,6 +147,7 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
             let places = to.iter().chain(request.map.iter().map(|(_, place)| place));
             places.map(PathBuf::as_path).try_for_each(|place| setpiece.refuse_inside(place))?;
             let plan = setpiece.plan(&request).map_err(told)?;
+            future::warn(console, [&plan.start]);
             to.as_deref().map_or(Ok(()), |to| setpiece.check_target(&plan, &request, to))?;
             planned(&plan, to, began.elapsed())
         }
