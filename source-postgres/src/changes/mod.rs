@@ -15,6 +15,8 @@
 
 mod files;
 mod live;
+#[cfg(test)]
+mod log_tests;
 mod number;
 mod resolve;
 mod summaries;

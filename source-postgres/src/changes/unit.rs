@@ -103,7 +103,7 @@ fn front(files: &SegmentFiles, history: &BranchHistory, info: &SegmentInfo) -> O
     reader.end().is_none().then_some(reader)
 }
 
-/// What the record changes that the segment holds only the begin of.
+/// What the record changes that begins in the segment and goes on in the next one.
 fn rest(
     files: &SegmentFiles,
     name: SegmentName,
@@ -111,7 +111,7 @@ fn rest(
     reader: &Reader,
     patience: Duration,
 ) -> Option<Changes> {
-    if reader.unfinished().is_none() {
+    if reader.unfinished().is_none_or(|start| start < info.start) {
         return Some(Changes::none(info.end()));
     }
     let until = Instant::now() + patience;

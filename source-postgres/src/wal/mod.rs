@@ -51,7 +51,7 @@ mod record;
 mod rel;
 mod rmgr;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod segment;
 mod stored;
 mod version;

@@ -7,11 +7,11 @@ use super::rel::RelFork;
 use super::version::Version;
 
 /// Segments of samples are as small as they can be.
-pub(super) const SEGMENT: u64 = 1 << 20;
+pub(crate) const SEGMENT: u64 = 1 << 20;
 const PAGE: u64 = 8192;
 
 /// The first page of a segment without any record.
-pub(super) fn first_page(major: u16, lsn: u64, system: u64) -> Vec<u8> {
+pub(crate) fn first_page(major: u16, lsn: u64, system: u64) -> Vec<u8> {
     let mut writer = Writer::new(major, lsn, system);
     writer.fill_page();
     writer.bytes
@@ -19,38 +19,38 @@ pub(super) fn first_page(major: u16, lsn: u64, system: u64) -> Vec<u8> {
 
 /// A block reference of a record to be written.
 #[derive(Clone, Debug)]
-pub(super) struct SampleBlock {
-    pub(super) id: u8,
-    pub(super) fork: RelFork,
-    pub(super) block: u32,
+pub(crate) struct SampleBlock {
+    pub(crate) id: u8,
+    pub(crate) fork: RelFork,
+    pub(crate) block: u32,
     /// Bytes of an image: how many, with a hole, compressed.
-    pub(super) image: Option<(u16, bool, bool)>,
-    pub(super) data: u16,
-    pub(super) will_init: bool,
+    pub(crate) image: Option<(u16, bool, bool)>,
+    pub(crate) data: u16,
+    pub(crate) will_init: bool,
     /// Leave the relation out when it is that of the block before.
-    pub(super) same: bool,
+    pub(crate) same: bool,
 }
 
 /// A record to be written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SampleRecord {
-    pub(super) rmgr: u8,
-    pub(super) info: u8,
-    pub(super) xid: u32,
-    pub(super) origin: bool,
-    pub(super) top: bool,
-    pub(super) blocks: Vec<SampleBlock>,
-    pub(super) main: Vec<u8>,
+pub(crate) struct SampleRecord {
+    pub(crate) rmgr: u8,
+    pub(crate) info: u8,
+    pub(crate) xid: u32,
+    pub(crate) origin: bool,
+    pub(crate) top: bool,
+    pub(crate) blocks: Vec<SampleBlock>,
+    pub(crate) main: Vec<u8>,
 }
 
 impl SampleRecord {
     /// A record with main data only.
-    pub(super) fn plain(rmgr: u8, info: u8, main: &[u8]) -> Self {
+    pub(crate) fn plain(rmgr: u8, info: u8, main: &[u8]) -> Self {
         SampleRecord { rmgr, info, main: main.to_vec(), ..SampleRecord::default() }
     }
 
     /// The record as bytes.
-    pub(super) fn bytes(&self, version: Version, prev: u64) -> Vec<u8> {
+    pub(crate) fn bytes(&self, version: Version, prev: u64) -> Vec<u8> {
         let mut bytes = vec![0; record::HEADER];
         let mut data = Vec::new();
         let mut before: Option<&SampleBlock> = None;
@@ -109,31 +109,31 @@ impl SampleRecord {
 }
 
 /// Puts the right checksum into a record.
-pub(super) fn seal(record: &mut [u8]) {
+pub(crate) fn seal(record: &mut [u8]) {
     let sum = crc32c::crc32c_append(crc32c::crc32c(&record[record::HEADER..]), &record[..20]);
     record[20..24].copy_from_slice(&sum.to_le_bytes());
 }
 
 /// Lays records out on pages.
 #[derive(Clone)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     version: Version,
     system: u64,
-    pub(super) timeline: u32,
+    pub(crate) timeline: u32,
     /// Where the bytes begin.
     base: u64,
-    pub(super) prev: u64,
-    pub(super) bytes: Vec<u8>,
+    pub(crate) prev: u64,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Writer {
-    pub(super) fn new(major: u16, lsn: u64, system: u64) -> Self {
+    pub(crate) fn new(major: u16, lsn: u64, system: u64) -> Self {
         assert_eq!(lsn % SEGMENT, 0);
         let version = Version::from_major(major).unwrap();
         Writer { version, system, timeline: 1, base: lsn, prev: 0, bytes: Vec::new() }
     }
 
-    pub(super) fn lsn(&self) -> Lsn {
+    pub(crate) fn lsn(&self) -> Lsn {
         Lsn(self.base + self.bytes.len() as u64)
     }
 
@@ -164,13 +164,13 @@ impl Writer {
     }
 
     /// Writes a record and says where it begins.
-    pub(super) fn record(&mut self, record: &SampleRecord) -> Lsn {
+    pub(crate) fn record(&mut self, record: &SampleRecord) -> Lsn {
         let bytes = record.bytes(self.version, self.prev);
         self.raw(&bytes)
     }
 
     /// Writes the bytes of a record and says where it begins.
-    pub(super) fn raw(&mut self, mut bytes: &[u8]) -> Lsn {
+    pub(crate) fn raw(&mut self, mut bytes: &[u8]) -> Lsn {
         self.begin_page(0, 0);
         let start = self.lsn();
         self.prev = start.0;
@@ -185,18 +185,18 @@ impl Writer {
     }
 
     /// Begins a page that says that the record open there was given up.
-    pub(super) fn overwrite(&mut self) {
+    pub(crate) fn overwrite(&mut self) {
         self.begin_page(0x0008, 0);
     }
 
     /// Zeros up to the end of the page.
-    pub(super) fn fill_page(&mut self) {
+    pub(crate) fn fill_page(&mut self) {
         self.begin_page(0, 0);
         self.bytes.resize(self.bytes.len().next_multiple_of(PAGE as usize), 0);
     }
 
     /// Zeros up to the end of the segment.
-    pub(super) fn fill_segment(&mut self) {
+    pub(crate) fn fill_segment(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(SEGMENT as usize), 0);
     }
 }
