@@ -135,7 +135,7 @@ fn since_2020(now: SystemTime) -> Duration {
 }
 
 /// Some numbers are left behind it when a clock is far ahead.
-const LAST_BY_CLOCK: u32 = u32::MAX - (1 << 28);
+const LAST_BY_CLOCK: u32 = u32::MAX - (1 << 26);
 
 /// Gives new generations numbers by the clock, on a host that may not read what it writes.
 #[derive(Clone, Copy, Debug)]

@@ -54,12 +54,12 @@ impl Snapshot {
     /// Takes a snapshot and notes the checksum at frame `watch` of the log.
     pub(crate) fn take(site: &Site, watch: Option<u32>) -> Result<Self> {
         let file = descriptor(&site.path)?;
+        refuse_other_names(site, &file)?;
         let links = Links { probe: site.link()?, reader: site.link()? };
         links.reader.begin_read()?;
         if !is_named(&file, &site.path) {
             return Err(unsettled(&site.path, "the database was replaced by another one just now"));
         }
-        refuse_other_names(site, &file)?;
         let seen = look_until_settled(site, &links.probe, watch)?;
         let (log, journal) = match seen {
             Look::Journal => (None, true),
