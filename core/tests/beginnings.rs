@@ -64,6 +64,7 @@ fn unit(seq: u64, bytes: &[u8]) -> CapturedUnit {
         name: Some(name),
         links: None,
         timing: None,
+        points: None,
     };
     let branch = BranchHistory::first(BranchId(1));
     CapturedUnit { unit, bytes: bytes.to_vec(), cookie: Vec::new(), branch }

@@ -62,6 +62,7 @@ fn units() -> impl Strategy<Value = Vec<WholeUnit>> {
                 name: named.then(|| format!("unit {seq}")),
                 links: None,
                 timing: None,
+                points: None,
             },
             bytes: (0..len).map(|at| (at / 10) as u8).collect(),
         };
@@ -203,6 +204,7 @@ fn a_unit_with_an_index_segment_among_its_parts_comes_back() {
             name: None,
             links: None,
             timing: None,
+            points: None,
         };
         WholeUnit { unit, bytes: (0..len).map(|at| (at / 10) as u8).collect() }
     };

@@ -188,6 +188,7 @@ pub(crate) fn history_unit(name: &str, timeline: u32, bytes: &[u8]) -> Result<(L
         name: Some(name.into()),
         links: None,
         timing: None,
+        points: None,
     };
     Ok((unit, history))
 }

@@ -9,10 +9,10 @@ use setpiece_core::model::log::BEGINNING;
 use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, NodeId, Seq};
 use setpiece_core::{Error, ErrorKind, Result};
 
-use crate::changes::{SegmentFiles, UnitFacts, unit_facts};
+use crate::changes::{SegmentFiles, UnitFacts, points, unit_facts};
 use crate::control::Control;
 use crate::dialect::Dialect;
-use crate::wal::{self, Changes, Commits, Gatherer, Reader, SegmentName, SegmentSize};
+use crate::wal::{self, Changes, Gatherer, Reader, SegmentName, SegmentSize};
 
 /// The node of a cluster's only log stream.
 pub(crate) const NODE: NodeId = NodeId(0);
@@ -108,7 +108,7 @@ impl LogDirectory {
     pub(crate) fn whole_unit_behind(&self, name: SegmentName, before: Option<&[u8]>, bytes: &[u8]) -> Result<LogUnit> {
         self.must_be_whole(bytes)?;
         let start = name.start(self.size()?)?;
-        self.unit_of(name, UnitFacts { commits: commits(before, start, bytes, self.block_size), changes: None }, bytes)
+        self.unit_of(name, told(before, start, bytes, self.block_size), bytes)
     }
 
     fn must_be_whole(&self, bytes: &[u8]) -> Result<()> {
@@ -125,8 +125,7 @@ impl LogDirectory {
         let mut pages = bytes.to_vec();
         pages.resize(bytes.len().next_multiple_of(page), 0);
         let start = name.start(self.size()?)?;
-        let facts = UnitFacts { commits: commits(before, start, &pages, self.block_size), changes: None };
-        let mut unit = self.unit_of(name, facts, &pages)?;
+        let mut unit = self.unit_of(name, told(before, start, &pages, self.block_size), &pages)?;
         unit.name = Some(format!("{name}{BEGINNING}"));
         unit.len = bytes.len() as u64;
         unit.span.upto = Lsn(unit.span.after.0.saturating_add(unit.len));
@@ -146,6 +145,7 @@ impl LogDirectory {
             last_commit: facts.commits.map(|commits| commits.last),
             len: bytes.len() as u64,
             changes: facts.changes,
+            points: facts.points,
             name: Some(name.to_string()),
             links: None,
             timing: None,
@@ -175,11 +175,13 @@ impl LogDirectory {
     }
 }
 
-/// The commits in a segment, as far as its records can be read: what cannot be read is for the server to say, which
-/// wrote it, when it recovers.
-fn commits(before: Option<&[u8]>, start: Lsn, bytes: &[u8], block_size: u32) -> Option<Commits> {
+/// What a segment tells without its neighbours in the log directory, as far as its records can be read: what cannot be
+/// read is for the server to say, which wrote it, when it recovers.
+fn told(before: Option<&[u8]>, start: Lsn, bytes: &[u8], block_size: u32) -> UnitFacts {
     let with_before = before.and_then(|before| gather(&[before, bytes], start, block_size).ok());
-    with_before.or_else(|| gather(&[bytes], start, block_size).ok())?.commits()
+    let points = with_before.as_ref().map(points);
+    let told = with_before.or_else(|| gather(&[bytes], start, block_size).ok());
+    UnitFacts { commits: told.and_then(|changes| changes.commits()), changes: None, points }
 }
 
 fn gather(segments: &[&[u8]], after: Lsn, block_size: u32) -> Result<Changes> {

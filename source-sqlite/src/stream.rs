@@ -356,6 +356,7 @@ impl Stream {
             name: None,
             links: Some(links),
             timing: committed.filter(|_| late).map(|_| Timing::Late),
+            points: None,
         };
         let wal = Some(WalMark { salts: header.salts, sum: last.sum });
         let point = Point { branch: self.branch.current, ordinal: self.ordinal, frame: last.frame, wal, file: None };

@@ -71,6 +71,7 @@ fn units() -> Vec<(LogUnit, Vec<u8>)> {
         name: rich.then(|| "unit-1".into()),
         links: None,
         timing: None,
+        points: None,
     };
     let bytes = |seq: usize, len: usize| (0..len).map(|at| (at / 1000 + seq) as u8).collect();
     [(1, 100, true), (2, 50, false), (3, MAX_LOG_DATA + 10, false)]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
 
 mod ahead;
+mod everything;
 mod refusals;
 mod stream;
 mod sweep;

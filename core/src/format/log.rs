@@ -77,14 +77,18 @@ impl LogTable {
     }
 }
 
-/// The unit as it is recorded: without its change map where that is too large for a record. A unit without a change
-/// map is one whose changes are unknown, so nothing is lost but speed.
+/// The unit as it is recorded: without its change map where that is too large for a record, and then without its named
+/// points. A unit without a change map is one whose changes are unknown, so nothing is lost but speed; one without points
+/// leaves it to the engine to find them.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the record is too large even so.
 pub fn bounded_unit(mut unit: LogUnit) -> Result<LogUnit> {
     if cbor::to_vec(&unit)?.len() > MAX_UNIT_RECORD {
         unit.changes = None;
+    }
+    if cbor::to_vec(&unit)?.len() > MAX_UNIT_RECORD {
+        unit.points = None;
     }
     if cbor::to_vec(&unit)?.len() > MAX_UNIT_RECORD {
         return Err(

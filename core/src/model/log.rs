@@ -49,6 +49,21 @@ pub struct LogUnit {
     /// Present when commits were found late.
     #[n(10)]
     pub timing: Option<Timing>,
+    /// The points that users gave names to, when the source could tell of all, ascending by LSN: recovery to a name
+    /// begins before it.
+    #[n(11)]
+    pub points: Option<Vec<NamedPoint>>,
+}
+
+/// A point of the log with a name, such as PostgreSQL's `pg_create_restore_point` makes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct NamedPoint {
+    /// The name, which several points may have.
+    #[n(0)]
+    pub name: String,
+    /// Recovery to it ends here.
+    #[n(1)]
+    pub lsn: Lsn,
 }
 
 /// What the name of a unit ends with that holds only the beginning of another: what was written of it when it was stored.

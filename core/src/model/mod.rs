@@ -24,7 +24,7 @@ pub mod window;
 pub use branch::{BranchHistory, BranchPoint};
 pub use file::{CarriedFile, FileEntry, FileKind, RelPath, Tablespace, TablespaceKind, Tracking};
 pub use id::{BranchId, FileId, NodeId, PageNo, PieceNo, RepoId, SetId, SourceId, TablespaceId, Uuid};
-pub use log::{LogGap, LogUnit};
+pub use log::{LogGap, LogUnit, NamedPoint};
 pub use lsn::{Lsn, LsnSpan, Seq};
 pub use mark::{MarkedState, StateMark, UnitLinks};
 pub use page::{PageRun, PageSet};

@@ -92,6 +92,10 @@ pub enum Why {
     TimeUnknown,
     /// Two states have that LSN, numbered by observers that did not know of each other.
     Ambiguous,
+    /// No point of that name is on record.
+    NoPoint,
+    /// No set lies between that point and another one of the same name before it, at which the engine would stop.
+    EarlierPoint,
 }
 
 /// A target that cannot be reached, and what can be reached instead.
@@ -131,6 +135,10 @@ impl fmt::Display for Unreachable {
             Why::TimeUnknown => f.write_str(
                 "transactions were committed around it while no redo was captured, and it is not known which of them \
                  before it",
+            ),
+            Why::NoPoint => f.write_str("no point of that name is on record"),
+            Why::EarlierPoint => f.write_str(
+                "no set lies between it and the point of the same name before it, where recovery would stop",
             ),
             Why::Ambiguous => f.write_str("two different states have that LSN; name the set to start from"),
         }?;
@@ -188,7 +196,9 @@ fn instead(error: &Unreachable) -> &'static str {
 /// wanted or its ancestors before the fork. Without a branch wanted, the newest branch counts, or the branch of the set
 /// that the user insists on when that one does not lie in the newest's history.
 ///
-/// For names and transactions, whose LSN only the engine knows, the newest set is taken; name a set to start earlier.
+/// Of several points with the name wanted the newest counts that can be reached. For transactions, whose LSN only the
+/// engine knows, and for names in redo of which it is not recorded what points it has, the newest set is taken; name a set
+/// to start earlier.
 /// `sets` and `units` are as for [`window::windows`].
 ///
 /// # Errors
@@ -218,9 +228,21 @@ pub fn choose_start<'u>(
         Some(named) => named.id == set.id,
         None => window::can_start(set, request.scope) && index.whole_chain(set.id, usable).is_ok(),
     };
-    let Some((set, reach)) = best(&evidence, request.target, &may_start) else {
-        return Err(Box::new(explain(&evidence, request.target, &may_start)));
+    let found = match points_on_record(&evidence, request.target, units) {
+        Some(points) if points.is_empty() => return Err(fail(Some(history.current), Why::NoPoint)),
+        Some(points) => {
+            let reached = best_for_points(&evidence, &points, &may_start);
+            if reached.is_none() && best(&evidence, &at(points[0]), &may_start).is_some() {
+                return Err(fail(Some(history.current), Why::EarlierPoint));
+            }
+            reached.ok_or(at(points[0]))
+        }
+        None => best(&evidence, request.target, &may_start).ok_or(request.target.clone()),
     };
+    let (set, reach) = found.map_err(|target| {
+        let why = explain(&evidence, &target, &may_start);
+        Box::new(Unreachable { target: request.target.clone(), ..why })
+    })?;
     if named.is_none() && is_ambiguous(&evidence, request.target, set, &reach, units) {
         return Err(fail(Some(history.current), Why::Ambiguous));
     }
@@ -276,6 +298,38 @@ fn wanted_history(
         Some(newest) if target.until != Until::SetEnd => Some(newest),
         _ => Some(set.branch.clone()),
     }
+}
+
+/// The LSNs of the points with the name that is the target, newest first; `None` when the target is no name, or when none
+/// is found and there is redo of which it is not recorded what points it has.
+fn points_on_record(evidence: &Evidence<'_, '_>, target: &RecoveryTarget, units: &[LogUnit]) -> Option<Vec<Lsn>> {
+    let Until::Name(name) = &target.until else { return None };
+    let (mut found, mut all_known) = (Vec::new(), true);
+    for unit in units.iter().filter(|unit| evidence.history.reach(unit.branch) > Some(unit.span.after)) {
+        all_known &= unit.points.is_some();
+        let named = unit.points.iter().flatten().filter(|point| point.name == *name);
+        let in_history = named.filter(|point| lineage::contains(evidence.history, unit.branch, point.lsn));
+        found.extend(in_history.map(|point| point.lsn));
+    }
+    found.sort_unstable_by_key(|lsn| Reverse(*lsn));
+    found.dedup();
+    (all_known || !found.is_empty()).then_some(found)
+}
+
+fn at(point: Lsn) -> RecoveryTarget {
+    RecoveryTarget { until: Until::Lsn(point), exclusive: false, branch: None }
+}
+
+/// The start for the newest of `points` that recovery from some set meets first.
+fn best_for_points<'u>(
+    evidence: &Evidence<'_, 'u>,
+    points: &[Lsn],
+    may_start: &dyn Fn(&SetSummary) -> bool,
+) -> Option<(SetId, Reach<'u>)> {
+    points.iter().enumerate().find_map(|(number, point)| {
+        let before = points.get(number + 1).copied().unwrap_or_default();
+        best(evidence, &at(*point), &|set| set.bak_end_lsn >= before && may_start(set))
+    })
 }
 
 /// The newest set that reaches the target; where the target is as far as possible, the one that gets farthest.

@@ -273,6 +273,7 @@ fn unit(seq: u64, after: u64, upto: u64) -> LogUnit {
         name: None,
         links: None,
         timing: None,
+        points: None,
     }
 }
 
@@ -442,4 +443,55 @@ fn moments_inside_of_late_units_are_unknown() {
     let error = ask(&world, &unknown, &Scope::Database, None).unwrap_err();
     let near = |nearest: Option<Nearest>| nearest.map(|near| near.lsn.0);
     assert_eq!((near(error.before), near(error.after)), (Some(20), Some(30)));
+}
+
+#[test]
+fn a_name_is_looked_for_on_record() {
+    use setpiece_core::model::NamedPoint;
+    let set = |number: usize, lsn: u64| {
+        let mut made = World::run(&[(10, 0, 0)]).sets.remove(0);
+        (made.id, made.bak_end_lsn, made.consistency) = (id(number), Lsn(lsn), Consistency::NoLogNeeded);
+        made.nodes.truncate(1);
+        made.nodes.iter_mut().for_each(|range| (range.begin_lsn, range.end_lsn) = (Lsn(lsn), Lsn(lsn)));
+        made
+    };
+    let unit = |seq: u64, points: Option<Vec<(&str, u64)>>| LogUnit {
+        node: NodeId(0),
+        branch: BranchId(1),
+        seq: Seq(seq),
+        span: LsnSpan { after: Lsn(seq * 10), upto: Lsn(seq * 10 + 10) },
+        first_commit: None,
+        last_commit: None,
+        len: 1,
+        changes: None,
+        name: None,
+        links: None,
+        timing: None,
+        points: points
+            .map(|all| all.iter().map(|(name, lsn)| NamedPoint { name: (*name).into(), lsn: Lsn(*lsn) }).collect()),
+    };
+    let sets = [set(1, 5), set(2, 25), set(3, 45)];
+    let units = [
+        unit(0, Some(vec![])),
+        unit(1, Some(vec![("a", 12), ("b", 15)])),
+        unit(2, Some(vec![("b", 29)])),
+        unit(3, Some(vec![("a", 33)])),
+        unit(4, Some(vec![("c", 48)])),
+        unit(5, Some(vec![])),
+    ];
+    let find = |sets: &[SetSummary], units: &[LogUnit], name: &str| {
+        let target = RecoveryTarget { until: Until::Name(name.into()), exclusive: false, branch: None };
+        let request = StartRequest { source: SOURCE, scope: &Scope::Database, target: &target, set: None };
+        choose_start(&request, sets, &|_| Ok(()), units)
+            .map(|start| (start.set, start.reaches))
+            .map_err(|error| error.why)
+    };
+    assert_eq!(find(&sets, &units, "a"), Ok((id(2), Lsn(33))));
+    assert_eq!(find(&sets, &units, "b"), Ok((id(2), Lsn(29))), "from the first set recovery would stop at 15");
+    assert_eq!(find(&sets, &units, "c"), Ok((id(3), Lsn(48))));
+    assert_eq!(find(&sets, &units, "d"), Err(Why::NoPoint));
+    assert_eq!(find(&sets[..1], &units, "b"), Ok((id(1), Lsn(15))), "the newest that can be reached");
+    assert_eq!(find(&sets[2..], &units, "b"), Err(Why::TooEarly));
+    let unknown: Vec<LogUnit> = units.iter().cloned().chain([unit(6, None)]).collect();
+    assert_eq!(find(&sets, &unknown, "d").map(|(set, _)| set), Ok(id(3)), "the engine may know better");
 }

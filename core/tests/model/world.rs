@@ -147,6 +147,7 @@ impl World {
             name: None,
             links: None,
             timing: None,
+            points: None,
         };
         if arrives {
             self.units.push(unit);

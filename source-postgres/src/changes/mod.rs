@@ -30,4 +30,4 @@ pub(crate) use live::changes as live_changes;
 pub(crate) use resolve::{Place, pages_of};
 pub(crate) use summaries::changes as summarized_changes;
 pub(crate) use translate::file_changes;
-pub(crate) use unit::{UnitFacts, facts as unit_facts};
+pub(crate) use unit::{UnitFacts, facts as unit_facts, points};

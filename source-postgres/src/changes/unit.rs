@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use setpiece_core::Result;
 use setpiece_core::model::log::FileChanges;
-use setpiece_core::model::{BranchHistory, Lsn, Seq};
+use setpiece_core::model::{BranchHistory, Lsn, NamedPoint, Seq};
 
 use super::files::SegmentFiles;
 use super::translate::file_changes;
-use crate::wal::{Changes, Commits, Gatherer, Reader, SegmentInfo, SegmentName, describe, last_begun};
+use crate::wal::{Changes, Commits, Gatherer, Happening, Reader, SegmentInfo, SegmentName, describe, last_begun};
 
 /// Bytes that are looked at in a neighbour at once; a multiple of every size that pages have.
 const LOOK: usize = 256 << 10;
@@ -30,6 +30,17 @@ pub(crate) struct UnitFacts {
     pub commits: Option<Commits>,
     /// What the records change that begin in it; `None` when that cannot be told completely.
     pub changes: Option<Vec<FileChanges>>,
+    /// The points with names whose records end in it; `None` when that cannot be told completely.
+    pub points: Option<Vec<NamedPoint>>,
+}
+
+/// The named points among what happened.
+pub(crate) fn points(changes: &Changes) -> Vec<NamedPoint> {
+    let named = changes.events().iter().filter_map(|event| match &event.what {
+        Happening::RestorePoint { name, .. } => Some(NamedPoint { name: name.clone(), lsn: event.lsn }),
+        _ => None,
+    });
+    named.collect()
 }
 
 /// What the segment `name` of a history says, whose content is `bytes`. A record that goes on in the next segment is
@@ -41,20 +52,20 @@ pub(crate) fn facts(
     bytes: &[u8],
     patience: Duration,
 ) -> UnitFacts {
-    let nothing = UnitFacts { commits: None, changes: None };
+    let nothing = UnitFacts { commits: None, changes: None, points: None };
     let Ok(info) = describe(bytes) else { return nothing };
     let behind_front = history.and_then(|history| front(files, history, &info));
     let with_front = behind_front.and_then(|reader| Pass::over(files, &info, reader, bytes).ok());
-    let pass = match with_front.filter(|pass| pass.reader.end().is_none()) {
-        Some(pass) => Ok(pass),
-        None => Pass::over(files, &info, Reader::new(), bytes),
+    let (pass, from_front) = match with_front.filter(|pass| pass.reader.end().is_none()) {
+        Some(pass) => (Ok(pass), true),
+        None => (Pass::over(files, &info, Reader::new(), bytes), false),
     };
     // What cannot be read is for the server to say, which wrote it, when it recovers.
-    let Ok(Pass { reader, commits, mut changes }) = pass else { return nothing };
+    let Ok(Pass { reader, commits, points, mut changes }) = pass else { return nothing };
     let rest = if reader.end().is_none() { rest(files, name, &info, &reader, patience) } else { None };
     let whole = rest.and_then(|rest| changes.merge(&rest).ok());
     let changes = whole.and_then(|()| file_changes(&changes.bounded(MOST_RUNS)).ok());
-    UnitFacts { commits, changes }
+    UnitFacts { commits, changes, points: from_front.then_some(points) }
 }
 
 /// One reading of a segment.
@@ -62,6 +73,7 @@ struct Pass {
     /// Behind it.
     reader: Reader,
     commits: Option<Commits>,
+    points: Vec<NamedPoint>,
     /// What the records change that begin and end in it.
     changes: Changes,
 }
@@ -75,8 +87,10 @@ impl Pass {
             if record.start < info.start { front.add(&record)? } else { body.add(&record)? }
         }
         let changes = body.finish(info.end());
-        let commits = joined(front.finish(info.start).commits(), changes.commits());
-        Ok(Pass { reader, commits, changes })
+        let front = front.finish(info.start);
+        let commits = joined(front.commits(), changes.commits());
+        let points = [points(&front), points(&changes)].concat();
+        Ok(Pass { reader, commits, points, changes })
     }
 }
 

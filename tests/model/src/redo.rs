@@ -233,6 +233,7 @@ impl Package {
             name: Some(format!("b{}-n{}-{:08}", self.branch, self.node, self.seq.0)),
             links: None,
             timing: None,
+            points: None,
         }
     }
 }

@@ -169,6 +169,7 @@ mod tests {
             name: None,
             links: None,
             timing: None,
+            points: None,
         }
     }
 
