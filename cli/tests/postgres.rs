@@ -121,6 +121,35 @@ fn every_kind_of_target_is_reached() {
     assert!(later.contains("cannot be reached"), "{later}");
 }
 
+/// What the archive command stored tells an increment what changed, when the server's own log is gone; and `show` says
+/// so.
+#[test]
+fn an_increment_takes_its_changes_from_archived_segments() {
+    let mut world = World::new();
+    world.cluster.option("wal_keep_size", "0");
+    world.start();
+    world.cluster.execute("CREATE TABLE t (id serial PRIMARY KEY, word text)");
+    world.cluster.execute("INSERT INTO t (word) SELECT repeat('word ', 50) FROM generate_series(1, 20000)");
+    world.backup("full");
+    world.cluster.execute("UPDATE t SET word = 'one' WHERE id = 5000");
+    world.archive();
+    world.cluster.execute("UPDATE t SET word = 'two' WHERE id = 15000");
+    world.archive();
+    world.cluster.execute("CHECKPOINT");
+    world.backup("differential");
+    let shown: serde_json::Value = serde_json::from_str(&world.run(&["show", "latest"])).unwrap();
+    let decisions = json(&shown, "/decisions").to_string();
+    let words = ["changed pages: from the redo on record up to LSN", "then from the server's own log since"];
+    assert!(words.iter().all(|words| decisions.contains(words)), "{decisions}");
+    assert!(json(&shown, "/log/0").get("changes").is_none(), "pages are not for people: {shown}");
+    let to = world.places.join("back");
+    world.run(&["restore", "--to", &to.display().to_string(), "--set", "latest"]);
+    let mut restored = world.cluster.open_directory(&to);
+    restored.wait_until("SELECT NOT pg_is_in_recovery()", Duration::from_secs(60));
+    assert_eq!(restored.psql("SELECT string_agg(word, ' ' ORDER BY id) FROM t WHERE length(word) = 3"), "one two");
+    restored.stop(StopMode::Fast);
+}
+
 #[test]
 fn segments_are_kept_once_and_no_others_are_taken() {
     let mut world = World::new();

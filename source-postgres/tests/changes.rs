@@ -108,7 +108,7 @@ fn the_visibility_map_is_always_whole(version: Version) {
         cluster.execute("VACUUM (FREEZE) t");
     };
     let change = |cluster: &Cluster| cluster.execute("UPDATE t SET a = 'changed' WHERE n % 1000 = 0");
-    by_each_way(&[Way::Live, Way::Summaries], version, make, change);
+    by_each_way(&[Way::Live, Way::Summaries, Way::Scan], version, make, change);
 }
 
 /// A cluster is brought back to before the end of its log and goes on as a new timeline, while the old one goes on as

@@ -10,8 +10,26 @@ use std::time::Instant;
 use common::Store;
 use common::ways::{Only, Way};
 use setpiece_core::model::Level;
-use setpiece_source_postgres::PostgresSource;
+use setpiece_source_postgres::{LogFile, LogHome, PostgresSource};
 use setpiece_test_postgres::{Cluster, Version};
+
+/// How long a segment takes to be read and understood, as for an archive command.
+fn archived(cluster: &Cluster) {
+    let home = LogHome::open(cluster.data_dir()).unwrap();
+    let log = cluster.data_dir().join("pg_wal");
+    let names = cluster.rows(
+        "SELECT name FROM pg_ls_waldir() WHERE name < pg_walfile_name(pg_current_wal_lsn()) ORDER BY 1 DESC LIMIT 6",
+    );
+    for name in names.iter().map(|row| &row[0]) {
+        let began = Instant::now();
+        let file = home.file(&log.join(name)).unwrap();
+        let wall = began.elapsed();
+        let LogFile::Keep(_, captured) = file else { continue };
+        let runs =
+            captured.unit.changes.map(|changes| changes.iter().map(|change| change.pages.runs().len()).sum::<usize>());
+        eprintln!("segment {name}: {wall:.2?}, {runs:?} runs of blocks");
+    }
+}
 
 /// Figures of other versions and sizes by `SETPIECE_FIGURE_VERSION` and `SETPIECE_FIGURE_SCALE`.
 #[test]
@@ -42,6 +60,7 @@ fn increments() {
             report.decisions.last().unwrap()
         );
     };
+    archived(&cluster);
     take("full", Level::Full, Way::Live);
     for round in 0..2 {
         for way in [Way::Live, Way::Record, Way::Scan] {

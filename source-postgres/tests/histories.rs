@@ -64,7 +64,6 @@ fn back_up(store: &Store, source: impl Source, level: Level, way: Way, online: b
 }
 
 fn history(version: Version, seed: u64, way: Way) {
-    eprintln!("seed {seed} {way:?}");
     // Segments of one MiB: many records lie across their borders.
     let builder = Cluster::new(version).segment_mib(if seed.is_multiple_of(2) { 1 } else { 16 });
     let (mut cluster, archiver) = way.prepare(builder.checksums(true));
@@ -90,10 +89,10 @@ fn live(cluster: &mut Cluster, store: &Store, seed: u64, way: Way) {
     online(cluster, Level::Full);
     for round in 0..5 {
         life.run(cluster, 20 + seed % 7);
-        if (seed + round) % 4 == 0 {
+        if (seed + round).is_multiple_of(4) {
             cluster.crash_and_recover();
         }
-        let level = if (seed + round) % 3 == 0 { Level::Cumulative } else { Level::Differential };
+        let level = if (seed + round).is_multiple_of(3) { Level::Cumulative } else { Level::Differential };
         online(cluster, level);
     }
     life.run(cluster, 15);
@@ -108,5 +107,5 @@ fn live(cluster: &mut Cluster, store: &Store, seed: u64, way: Way) {
     // A hint may be set without a new LSN while the page is being written; what it says, the server finds out again.
     let may_differ = MayDiffer { unlogged: true, hints: true, ..MayDiffer::default() };
     assert_same_pages(cluster.data_dir(), &back, may_differ);
-    assert_eq!(open(cluster, &back).dump_logged(), held, "seed {seed}");
+    assert_eq!(open(cluster, &back).dump_logged(), held, "seed {seed} {way:?}");
 }

@@ -36,6 +36,8 @@ pub(crate) fn changes(files: &SegmentFiles, history: &BranchHistory, since: Lsn,
         let read = file.rewind().and_then(|()| file.take(files.size.bytes()).read_to_end(&mut bytes));
         read.map_err(|error| format!("segment {name} cannot be read: {error}"))?;
         span.read(&mut reader, &bytes, &mut gatherer).map_err(|error| error.to_string())?;
+        // The record behind the stretch may go on in a segment that is of no interest.
+        span.ended |= reader.unfinished().is_some_and(|start| start >= upto);
         if span.ended || reader.end().is_some() {
             break;
         }

@@ -115,7 +115,7 @@ fn lengths() -> impl Strategy<Value = Vec<usize>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 8, ..ProptestConfig::with_cases(8) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 8, failure_persistence: None, ..ProptestConfig::with_cases(8) })]
 
     #[test]
     fn every_record_counts_once(lengths in lengths(), from in any::<prop::sample::Index>(), upto in any::<prop::sample::Index>()) {
