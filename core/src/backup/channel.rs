@@ -45,7 +45,6 @@ pub struct BadPage {
 /// What all channels share.
 pub(super) struct Shared<'a> {
     pub run: &'a dyn BackupRun,
-    pub files: &'a [FileEntry],
     pub baseline: Option<&'a Baseline<'a>>,
     pub on_bad_page: OnBadPage,
     pub observer: &'a dyn Observer,
@@ -73,9 +72,8 @@ impl<'a> Channel<'a> {
         Channel { shared, packer, chunk: Vec::new(), bad_pages: Vec::new(), pages: 0 }
     }
 
-    /// Works off one extent.
-    pub(super) fn extent(&mut self, extent: &Extent) -> Result<()> {
-        let entry = &self.shared.files[extent.file];
+    /// Works off one extent of a file.
+    pub(super) fn extent(&mut self, entry: &FileEntry, extent: &Extent) -> Result<()> {
         let page_size = entry.page_size.max(1) as usize;
         let known = match (extent.plan.rule, self.shared.baseline) {
             (Rule::Differs, Some(baseline)) => Some(baseline.known(entry, extent.pages.first.0)?),
