@@ -12,7 +12,7 @@ use crate::catalog::index::section_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Observer};
 use crate::format::{PieceInfo, RunKind};
-use crate::model::{FileEntry, FileId, PageRun, Tracking};
+use crate::model::{FileEntry, FileId, PageRun, RelPath, Tracking};
 use crate::source::{BackupRun, PageState};
 use crate::transform::page_hash;
 
@@ -36,7 +36,9 @@ pub enum OnBadPage {
 pub struct BadPage {
     /// The file.
     pub file: FileId,
-    /// The page.
+    /// The file's path, as [`FileEntry::path`].
+    pub path: RelPath,
+    /// The page, counted in the file.
     pub page: u64,
     /// What is wrong with it.
     pub fault: String,
@@ -194,7 +196,7 @@ impl<'a> Channel<'a> {
                 .remedy("restore the page from an older set, or back up with bad pages as they are"));
         }
         self.shared.observer.event(&Event::Warning { text: format!("{place}: {fault}; stored as it is") });
-        self.bad_pages.push(BadPage { file: entry.id, page, fault: fault.into() });
+        self.bad_pages.push(BadPage { file: entry.id, path: entry.path.clone(), page, fault: fault.into() });
         Ok(())
     }
 }
