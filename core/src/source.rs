@@ -458,6 +458,14 @@ pub trait Recovery: Send + Sync {
     /// When the log does not fit the files, or the target lies behind the end of the log.
     fn recover(&self, request: &RecoverRequest<'_>, log: &mut dyn LogFeed) -> Result<Recovered>;
 
+    /// Whether files of one tablespace are of use without the others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when they are not, with what to do instead.
+    fn tablespace_alone(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the engine can stop at a target of this kind.
     fn stops_at(&self, until: &Until) -> bool {
         !matches!(until, Until::Name(_) | Until::Transaction(_))
