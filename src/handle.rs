@@ -18,7 +18,7 @@ use setpiece_core::model::SourceId;
 use setpiece_core::model::retention::Policy;
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::rekey::{Renewal, Renewed};
-use setpiece_core::restore::{RestorePlan, RestoreReport, RestoreRequest};
+use setpiece_core::restore::{PageImage, PageRequest, RestorePlan, RestoreReport, RestoreRequest};
 use setpiece_core::retain::{ExpireReport, Removed};
 use setpiece_core::source::{CapturedUnit, LogShelf, NamedPosition, OpenRequest, Recovery, Source, SourceInfo};
 use setpiece_core::transform::{Recipient, Secret, SlotRequest, new_descriptor, plain_descriptor};
@@ -257,6 +257,14 @@ impl Setpiece {
     /// As [`plan`](crate::restore::plan()).
     pub fn plan(&self, request: &RestoreRequest) -> Result<RestorePlan> {
         crate::restore::plan(&self.repository, request, self.around())
+    }
+
+    /// Reads one page back, as a set has it.
+    ///
+    /// # Errors
+    /// As [`page`](crate::restore::page()).
+    pub fn page(&self, request: &PageRequest) -> Result<PageImage> {
+        crate::restore::page(&self.repository, &self.recoveries, request, self.around())
     }
 
     /// Refuses a target as the restore of a plan would, and writes nothing.

@@ -222,3 +222,66 @@ fn a_restored_server_is_started_and_what_cannot_be_is_refused() {
     opened.start();
     assert_eq!(opened.psql("SELECT word FROM t"), "kept");
 }
+
+#[test]
+fn a_page_and_the_log_come_back_alone_and_less_than_a_cluster_does_not() {
+    let mut world = World::new();
+    world.start();
+    world.cluster.execute("CREATE TABLE t (id serial PRIMARY KEY, word text)");
+    world.cluster.execute("INSERT INTO t (word) SELECT repeat('x', 900) FROM generate_series(1, 400)");
+    world.backup("full");
+    world.cluster.execute("UPDATE t SET word = 'y' WHERE id = 1");
+    world.backup("differential");
+    let path = world.cluster.psql("SELECT pg_relation_filepath('t')");
+    world.cluster.execute("CHECKPOINT");
+    let live = fs::read(world.cluster.data_dir().join(&path)).unwrap();
+    // Page 17 is in the full set, the first was changed after it.
+    for (page, held_by) in [(17, "full"), (0, "differential")] {
+        let to = world.places.join(format!("page{page}"));
+        let args = ["restore", "--page", &format!("{path}:{page}"), "--to", &to.display().to_string()];
+        let answer: serde_json::Value = serde_json::from_str(&world.run(&args)).unwrap();
+        assert!(json(&answer, "/held_by").as_str().unwrap().contains(held_by), "{answer}");
+        assert!(json(&answer, "/lsn").as_u64().is_some_and(|lsn| lsn > 0), "{answer}");
+        let bytes = fs::read(&to).unwrap();
+        // What the server knows of ended transactions may have been noted in the page meanwhile.
+        assert_eq!((bytes.len(), &bytes[4096..]), (8192, &live[page * 8192 + 4096..(page + 1) * 8192]));
+        assert!(world.try_run(&args).unwrap_err().contains("not overwritten"));
+    }
+    let to = world.places.join("none").display().to_string();
+    for (place, said) in [(format!("{path}:9999"), "so there is no page"), ("base/5/nothing:0".into(), "no such file")]
+    {
+        let error = world.try_run(&["restore", "--page", &place, "--to", &to]).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+
+    // Of a cluster neither one tablespace nor one database is restored; nothing is touched.
+    for more in [&["--dry-run"][..], &[]] {
+        let args = [&["restore", "--tablespace", "pg_default", "--to", &to], more].concat();
+        let error = world.try_run(&args).unwrap_err();
+        assert!(error.contains("as a whole") && error.contains("pg_dump"), "{error}");
+    }
+    assert!(!Path::new(&to).exists());
+
+    let early = now();
+    std::thread::sleep(Duration::from_millis(20));
+    world.archive();
+    let from = now();
+    std::thread::sleep(Duration::from_millis(20));
+    world.cluster.execute("INSERT INTO t (word) VALUES ('late')");
+    let until = now();
+    let name = world.cluster.psql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    world.archive();
+    std::thread::sleep(Duration::from_millis(20));
+    world.cluster.execute("INSERT INTO t (word) VALUES ('later')");
+    world.archive();
+    let out = world.places.join("log");
+    world.run(&["log", "get", "--to", &out.display().to_string(), "--from-time", &from, "--until-time", &until]);
+    let mut names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert!(names.iter().any(|have| have == name.as_str()), "{names:?} without {name}");
+    let all = world.places.join("all");
+    world.run(&["log", "get", "--to", &all.display().to_string(), "--until-time", &early]);
+    assert!(!all.join(&name).exists());
+    let segment = fs::read(out.join(&name)).unwrap();
+    assert_eq!(segment, fs::read(world.cluster.data_dir().join("pg_wal").join(&name)).unwrap());
+}

@@ -233,8 +233,25 @@ pub trait BackupRun: Send + Sync {
     /// All tablespaces, temporary ones too (which are recorded and not stored).
     fn tablespaces(&self) -> &[Tablespace];
 
-    /// The files to store, ascending by number, none of a temporary tablespace. The lengths are those to be restored.
+    /// The files to store, ascending by number, none of a temporary tablespace. The lengths are those to be restored. A
+    /// sequential source has none here.
     fn files(&self) -> &[FileEntry];
+
+    /// Whether the source hands its files over one after the other, in an order of its own, so that what files there are is
+    /// known at the end only. Everything is then called from one thread.
+    fn sequential(&self) -> bool {
+        false
+    }
+
+    /// The next file of a sequential source; `None` at the end. [`BackupRun::read`] reads it from its begin to its end,
+    /// each page once, before the next is asked for; [`BackupRun::inspect`] is asked about its pages only, and never says
+    /// [`PageState::Torn`].
+    ///
+    /// # Errors
+    /// When the source fails or vanishes.
+    fn next_file(&self) -> Result<Option<FileEntry>> {
+        Ok(None)
+    }
 
     /// The pages of `file` that are in use; `None` when all are. Pages outside of it are recorded, not stored, and are
     /// restored as zeros.
@@ -530,6 +547,14 @@ pub trait Recovery: Send + Sync {
     /// # Errors
     /// When the log does not fit the files, or the target lies behind the end of the log.
     fn recover(&self, request: &RecoverRequest<'_>, log: &mut dyn LogFeed) -> Result<Recovered>;
+
+    /// Whether files of one tablespace are of use without the others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when they are not, with what to do instead.
+    fn tablespace_alone(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether the engine can stop at a target of this kind.
     fn stops_at(&self, until: &Until) -> bool {

@@ -16,6 +16,7 @@ mod identity;
 mod manifest;
 mod open;
 mod page;
+mod protocol;
 mod recovery;
 mod reuse;
 mod run;

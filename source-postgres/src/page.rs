@@ -82,7 +82,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// The header's LSN: the upper half comes first.
-fn lsn(bytes: &[u8]) -> Lsn {
+pub(crate) fn lsn(bytes: &[u8]) -> Lsn {
     let word = |at: usize| u64::from(half(bytes, at)) | u64::from(half(bytes, at + 2)) << 16;
     Lsn(word(0) << 32 | word(4))
 }

@@ -85,6 +85,12 @@ impl Recovery for PostgresRecovery {
         Ok(Recovered { lsn: stops_at(request), time: None, branch: None })
     }
 
+    fn tablespace_alone(&self) -> Result<()> {
+        let text = "a tablespace or a database alone is no use: the server recovers a cluster as a whole";
+        Err(Error::new(ErrorKind::Unsupported, text)
+            .remedy("restore the cluster into a new directory, start it, and take out with pg_dump what is needed"))
+    }
+
     fn wants_checksums(&self) -> bool {
         self.0 == Dialect::Postgresql
     }

@@ -255,7 +255,7 @@ impl BackupRun for Run {
     }
 }
 
-fn carry(path: &str, bytes: Vec<u8>) -> Result<CarriedFile> {
+pub(crate) fn carry(path: &str, bytes: Vec<u8>) -> Result<CarriedFile> {
     let path = RelPath::new(path).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
     Ok(CarriedFile { path, bytes })
 }

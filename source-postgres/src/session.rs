@@ -34,6 +34,15 @@ pub(crate) struct ServerFacts {
     pub settings: Vec<(String, String)>,
 }
 
+/// How a cluster is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Built {
+    pub block_size: u32,
+    pub blocks_per_segment: u32,
+    pub wal_segment_size: u32,
+    pub checksums: u32,
+}
+
 /// What the server handed over when the backup ended.
 pub(crate) struct Stopped {
     pub lsn: Lsn,
@@ -91,6 +100,24 @@ impl Session {
                 .iter()
                 .map(|row| Ok((row.get("name")?.to_owned(), row.get("setting")?.to_owned())))
                 .collect::<Result<_>>()?,
+        })
+    }
+
+    /// How the cluster is built, as its control file says.
+    pub(crate) fn built(&mut self) -> Result<Built> {
+        let init = self.dialect.name("control_init");
+        let row = one(
+            &mut self.client,
+            &format!(
+                "SELECT database_block_size AS block, blocks_per_segment AS blocks, bytes_per_wal_segment AS segment, \
+                 data_page_checksum_version AS sums FROM {init}()"
+            ),
+        )?;
+        Ok(Built {
+            block_size: number(row.get("block")?)?,
+            blocks_per_segment: number(row.get("blocks")?)?,
+            wal_segment_size: number(row.get("segment")?)?,
+            checksums: number(row.get("sums")?)?,
         })
     }
 

@@ -38,7 +38,9 @@ fn lines(request: &RecoverRequest<'_>, redo_ends: Lsn, at_rest: bool) -> Vec<(&'
     lines.push(("recovery_target_timeline", request.branch.current.0.to_string()));
     lines.push(("recovery_target_action", "promote".into()));
     match &target.until {
-        Until::SetEnd if at_rest => return lines,
+        // A server stops at the first record behind the consistent state. Where the redo ends with that state there is none,
+        // as in a set of a standby: the end of the redo is the target.
+        Until::SetEnd if at_rest || redo_ends <= request.consistent_from => return lines,
         Until::SetEnd => lines.push(("recovery_target", "immediate".into())),
         Until::Lsn(lsn) if *lsn >= redo_ends => return lines,
         Until::Latest => return lines,

@@ -14,6 +14,7 @@ use crate::client::ConnectInfo;
 use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::identity::source_id;
+use crate::protocol::ProtocolRun;
 use crate::run::{Files, Run};
 use crate::segments::{LogDirectory, NODE};
 use crate::session::{ServerFacts, Session};
@@ -25,24 +26,35 @@ pub struct PostgresSource {
     connect: ConnectInfo,
     dialect: Dialect,
     capture: CaptureOptions,
+    /// Whether the files are to come through the replication protocol.
+    via_protocol: bool,
     /// Asked once: who a server is does not change.
     facts: Mutex<Option<ServerFacts>>,
 }
 
 impl PostgresSource {
-    /// The server at a connection URI of libpq's form. Connects when something is asked of it.
+    /// The server at a connection URI of libpq's form, with one more parameter: with `via=protocol` the files come through
+    /// the replication protocol, from a server whose data directory cannot be read here. Connects when something is asked
+    /// of it.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when the URI is none.
     pub fn open(uri: &str) -> Result<Self> {
-        Ok(PostgresSource::at(uri.parse()?))
+        let (uri, via_protocol) = without_via(uri)?;
+        Ok(PostgresSource { via_protocol, ..PostgresSource::at(uri.parse()?) })
     }
 
     /// The server that a connection leads to. Connects when something is asked of it.
     #[must_use]
     pub fn at(connect: ConnectInfo) -> Self {
         let dialect = connect.dialect();
-        PostgresSource { connect, dialect, capture: CaptureOptions::default(), facts: Mutex::default() }
+        PostgresSource {
+            connect,
+            dialect,
+            capture: CaptureOptions::default(),
+            via_protocol: false,
+            facts: Mutex::default(),
+        }
     }
 
     /// Captures its log in another way than the usual one.
@@ -105,12 +117,14 @@ impl PostgresSource {
         }
         let place = || format!("{} of {}", path.display(), self.connect);
         let (control, _) = Control::read(&path, self.dialect).map_err(|error| {
-            error.on(place()).remedy("back up on the server's machine, as the user that the server runs as")
+            error.on(place()).remedy(
+                "back up on the server's machine, as the user that the server runs as, or add via=protocol to the URL",
+            )
         })?;
         if control.system_identifier != facts.system_identifier {
             return Err(Error::new(ErrorKind::Source, "the data directory at this path is another cluster's")
                 .on(place())
-                .remedy("back up on the machine that the server runs on"));
+                .remedy("back up on the machine that the server runs on, or add via=protocol to the URL"));
         }
         Ok((path, control))
     }
@@ -145,6 +159,9 @@ impl Source for PostgresSource {
     fn begin(&self, _request: &BeginRequest<'_>) -> Result<Box<dyn BackupRun + '_>> {
         let facts = self.facts()?;
         refuse_unfit(&facts)?;
+        if self.via_protocol {
+            return Ok(Box::new(ProtocolRun::begin(&self.connect, self.dialect, self.session()?, facts)?));
+        }
         let (directory, control) = self.directory(&facts)?;
         let log = LogDirectory::of(&directory, self.dialect, &control);
         let mut session = self.session()?;
@@ -189,6 +206,18 @@ fn name_of(facts: &ServerFacts) -> String {
     } else {
         facts.cluster_name.clone()
     }
+}
+
+/// A URI without the parameter `via`, and whether that asked for the protocol.
+fn without_via(uri: &str) -> Result<(String, bool)> {
+    let Some((server, parameters)) = uri.split_once('?') else { return Ok((uri.to_owned(), false)) };
+    let (via, rest): (Vec<&str>, Vec<&str>) = parameters.split('&').partition(|one| one.starts_with("via="));
+    if via.iter().any(|one| !matches!(*one, "via=protocol" | "via=files")) {
+        let text = format!("{:?} is no way to a server's files", via.join("&"));
+        return Err(Error::new(ErrorKind::Usage, text).remedy("say via=files, which is the default, or via=protocol"));
+    }
+    let rest = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
+    Ok((format!("{server}{rest}"), via.contains(&"via=protocol")))
 }
 
 fn refuse_unfit(facts: &ServerFacts) -> Result<()> {

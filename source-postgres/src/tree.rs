@@ -56,13 +56,11 @@ pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names:
         kind: TablespaceKind::System,
         location: None,
     }];
-    let root = Root { tablespace: DEFAULT_TABLESPACE, stored_below: String::new(), known_as: String::new() };
-    walk.directory(directory, "", &root)?;
+    walk.directory(directory, "", &Root::top())?;
     let links = directory.join(dialect.name("tblspc"));
     for (name, kind) in list(&links)? {
         let Ok(oid) = name.parse::<u32>() else { continue };
         let link = links.join(&name);
-        let known_as = format!("{}/{name}", dialect.name("tblspc"));
         let called =
             names.iter().find(|space| space.oid == oid).map_or_else(|| name.clone(), |space| space.name.clone());
         let location = if kind.is_symlink() {
@@ -72,8 +70,7 @@ pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names:
         } else {
             None
         };
-        let stored_below = if location.is_some() { String::new() } else { format!("{known_as}/") };
-        walk.directory(&link, "", &Root { tablespace: oid, stored_below, known_as: format!("{known_as}/") })?;
+        walk.directory(&link, "", &Root::of(dialect, oid, location.is_some()))?;
         tablespaces.push(Tablespace { id: TablespaceId(oid), name: called, kind: TablespaceKind::Data, location });
     }
     Ok(Tree { members: walk.members.into_values().collect(), tablespaces })
@@ -86,12 +83,25 @@ struct Walk<'a> {
 }
 
 /// A directory that is walked by itself.
-struct Root {
+pub(crate) struct Root {
     tablespace: u32,
     /// What comes before a path in it when it is recorded.
     stored_below: String,
     /// What comes before a path in it when it is numbered.
     known_as: String,
+}
+
+impl Root {
+    /// The data directory.
+    pub(crate) fn top() -> Self {
+        Root { tablespace: DEFAULT_TABLESPACE, stored_below: String::new(), known_as: String::new() }
+    }
+
+    /// A tablespace's directory; `outside` of the data directory or in it.
+    pub(crate) fn of(dialect: Dialect, oid: u32, outside: bool) -> Self {
+        let known_as = format!("{}/{oid}/", dialect.name("tblspc"));
+        Root { tablespace: oid, stored_below: if outside { String::new() } else { known_as.clone() }, known_as }
+    }
 }
 
 impl Walk<'_> {
@@ -106,58 +116,14 @@ impl Walk<'_> {
             let inner = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
             let path = at.join(name);
             if metadata.is_dir() {
-                if self.keeps_directory(name, below, root) {
+                if keeps_directory(self.dialect, name, below, root) {
                     self.directory(&path, &inner, root)?;
                 }
-            } else if metadata.is_file() && self.keeps_file(name, below, &unlogged) {
+            } else if metadata.is_file() && keeps_file(self.dialect, name, below, &unlogged) {
                 self.add(path, &inner, metadata, made, root)?;
             }
         }
         Ok(())
-    }
-
-    fn keeps_directory(&self, name: &str, below: &str, root: &Root) -> bool {
-        let emptied =
-            ["wal", "replslot", "dynshmem", "notify", "serial", "snapshots", "stat_tmp", "subtrans", "tblspc"];
-        let at_top = below.is_empty() && root.known_as.is_empty();
-        let is_emptied = at_top && emptied.iter().any(|part| self.dialect.name(part) == name);
-        !is_emptied && !name.starts_with("pgsql_tmp") && name != "lost+found"
-    }
-
-    fn keeps_file(&self, name: &str, below: &str, unlogged: &HashSet<&str>) -> bool {
-        let of_the_server = [
-            "postmaster.pid",
-            "postmaster.opts",
-            "backup_label",
-            "backup_label.old",
-            "tablespace_map",
-            "tablespace_map.old",
-            "backup_manifest",
-            "current_logfiles",
-            "current_logfiles.tmp",
-            "postgresql.auto.conf.tmp",
-            "recovery.signal",
-            "standby.signal",
-            "kingbase.pid",
-            "kingbase.opts",
-        ];
-        let control = format!("{below}/{name}") == self.dialect.control_file();
-        let caches = name.starts_with(&self.dialect.name("internal.init"));
-        if control || caches || name.starts_with("pgsql_tmp") || (below.is_empty() && of_the_server.contains(&name)) {
-            return false;
-        }
-        match Relation::of(name) {
-            Some(relation) => !relation.temporary && (relation.fork == "init" || !unlogged.contains(relation.number)),
-            None => true,
-        }
-    }
-
-    fn place(&self, inner: &str, root: &Root) -> Option<Place> {
-        let (DatabaseDir { tablespace, database }, name) = in_database(inner, root)?;
-        let relation = Relation::of(name).filter(|relation| !relation.temporary)?;
-        let first_block = relation.segment * u64::from(self.control.blocks_per_segment);
-        let fork = Fork::ALL.into_iter().find(|fork| fork.name() == relation.fork)?;
-        Some(Place { fork: RelFork { tablespace, database, relation: number(relation.number)?, fork }, first_block })
     }
 
     fn add(
@@ -168,30 +134,101 @@ impl Walk<'_> {
         made: Option<SystemTime>,
         root: &Root,
     ) -> Result<()> {
-        let id = file_id(&format!("{}{inner}", root.known_as));
-        let stored = RelPath::new(format!("{}{inner}", root.stored_below))
-            .map_err(|error| Error::new(ErrorKind::Source, error.to_string()).on(path.display().to_string()))?;
-        let place = self.place(inner, root);
-        let by_lsn = place.is_some_and(|place| matches!(place.fork.fork, Fork::Main | Fork::Init));
-        let entry = FileEntry {
-            id,
-            // A base with other checksums has pages that would not do: whoever switches them on rewrites every page and
-            // leaves its LSN alone.
-            generation: u64::from(self.control.checksums),
-            tablespace: TablespaceId(root.tablespace),
-            path: stored,
-            kind: if place.is_some() { FileKind::Paged } else { FileKind::Plain },
-            page_size: self.control.block_size,
-            len: metadata.len(),
-            tracking: if by_lsn { Tracking::PageLsn } else { Tracking::Always },
-            mode: Some(metadata.mode() & 0o777),
-        };
-        let other = self.members.insert(id, Member { path: path.clone(), entry, place, made });
+        let built = (self.control.checksums, self.control.block_size, self.control.blocks_per_segment);
+        let added = member(path.clone(), inner, (metadata.len(), metadata.mode()), root, built)?;
+        let other = self.members.insert(added.entry.id, Member { made, ..added });
         other.map_or(Ok(()), |other| {
             let text = format!("{} and {} have the same number", other.path.display(), path.display());
             Err(Error::new(ErrorKind::Unsupported, text).remedy("rewrite one of the two, by VACUUM FULL for instance"))
         })
     }
+}
+
+/// How a file is recorded that lies at `inner` below a root. `built` is how the cluster is built: the version of its
+/// checksums, bytes in a block, blocks in a segment of a relation.
+pub(crate) fn member(
+    path: PathBuf,
+    inner: &str,
+    (len, mode): (u64, u32),
+    root: &Root,
+    (checksums, page_size, blocks_per_segment): (u32, u32, u32),
+) -> Result<Member> {
+    let stored = RelPath::new(format!("{}{inner}", root.stored_below))
+        .map_err(|error| Error::new(ErrorKind::Source, error.to_string()).on(path.display().to_string()))?;
+    let place = place(inner, root, blocks_per_segment);
+    let by_lsn = place.is_some_and(|place| matches!(place.fork.fork, Fork::Main | Fork::Init));
+    let entry = FileEntry {
+        id: file_id(&format!("{}{inner}", root.known_as)),
+        // A base with other checksums has pages that would not do: whoever switches them on rewrites every page and
+        // leaves its LSN alone.
+        generation: u64::from(checksums),
+        tablespace: TablespaceId(root.tablespace),
+        path: stored,
+        kind: if place.is_some() { FileKind::Paged } else { FileKind::Plain },
+        page_size,
+        len,
+        tracking: if by_lsn { Tracking::PageLsn } else { Tracking::Always },
+        mode: Some(mode & 0o777),
+    };
+    Ok(Member { path, entry, place, made: None })
+}
+
+/// Whether a file that the server sends belongs into a backup. It leaves out unlogged relations and directories that are
+/// emptied itself, but not everything that is left out here.
+pub(crate) fn keeps_streamed(dialect: Dialect, inner: &str, root: &Root) -> bool {
+    let mut below = String::new();
+    let (directories, name) = inner.rsplit_once('/').unwrap_or(("", inner));
+    for part in directories.split('/').filter(|part| !part.is_empty()) {
+        if !keeps_directory(dialect, part, &below, root) {
+            return false;
+        }
+        below = if below.is_empty() { part.to_owned() } else { format!("{below}/{part}") };
+    }
+    keeps_file(dialect, name, directories, &HashSet::new())
+}
+
+fn keeps_directory(dialect: Dialect, name: &str, below: &str, root: &Root) -> bool {
+    let emptied = ["wal", "replslot", "dynshmem", "notify", "serial", "snapshots", "stat_tmp", "subtrans", "tblspc"];
+    let at_top = below.is_empty() && root.known_as.is_empty();
+    let is_emptied = at_top && emptied.iter().any(|part| dialect.name(part) == name);
+    !is_emptied && !name.starts_with("pgsql_tmp") && name != "lost+found"
+}
+
+fn keeps_file(dialect: Dialect, name: &str, below: &str, unlogged: &HashSet<&str>) -> bool {
+    let of_the_server = [
+        "postmaster.pid",
+        "postmaster.opts",
+        "backup_label",
+        "backup_label.old",
+        "tablespace_map",
+        "tablespace_map.old",
+        "backup_manifest",
+        "current_logfiles",
+        "current_logfiles.tmp",
+        "postgresql.auto.conf.tmp",
+        "recovery.signal",
+        "standby.signal",
+        "kingbase.pid",
+        "kingbase.opts",
+    ];
+    let control = format!("{below}/{name}") == dialect.control_file();
+    let caches = name.starts_with(&dialect.name("internal.init"));
+    if control || caches || name.starts_with("pgsql_tmp") || (below.is_empty() && of_the_server.contains(&name)) {
+        return false;
+    }
+    match Relation::of(name) {
+        Some(relation) => !relation.temporary && (relation.fork == "init" || !unlogged.contains(relation.number)),
+        None => true,
+    }
+}
+
+/// Which part of which relation's fork a file is; `None` when it is none.
+fn place(inner: &str, root: &Root, blocks_per_segment: u32) -> Option<Place> {
+    let (DatabaseDir { tablespace, database }, name) = in_database(inner, root)?;
+    let relation = Relation::of(name).filter(|relation| !relation.temporary)?;
+    let first_block = relation.segment * u64::from(blocks_per_segment);
+    let fork = Fork::ALL.into_iter().find(|fork| fork.name() == relation.fork)?;
+    Some(Place { fork: RelFork { tablespace, database, relation: number(relation.number)?, fork }, first_block })
 }
 
 /// The directory of a database that a file lies in, and the file's name; `None` when it lies elsewhere.

@@ -75,6 +75,7 @@ struct Document {
 #[derive(Serialize)]
 struct BadPageDocument {
     file: u64,
+    path: String,
     page: u64,
     fault: String,
 }
@@ -113,7 +114,12 @@ fn answer(report: &BackupReport, took: Duration) -> Result<Answer> {
         raw_bytes: report.raw_bytes,
         stored_bytes: report.stored_bytes,
         bad_pages: bad
-            .map(|bad| BadPageDocument { file: bad.file.0, page: bad.page, fault: bad.fault.clone() })
+            .map(|bad| BadPageDocument {
+                file: bad.file.0,
+                path: bad.path.to_string(),
+                page: bad.page,
+                fault: bad.fault.clone(),
+            })
             .collect(),
         seconds: took.as_secs_f64(),
     };
@@ -141,7 +147,7 @@ fn in_words(report: &BackupReport, took: Duration) -> String {
         text::seconds(took)
     );
     for bad in &report.bad_pages {
-        text += &format!("  bad page {} of file {}: {}\n", bad.page, bad.file, bad.fault);
+        text += &format!("  bad page {} of {}: {}\n", bad.page, bad.path, bad.fault);
     }
     text
 }

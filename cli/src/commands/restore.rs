@@ -16,6 +16,8 @@ use crate::documents::{Id, SetDocument, Text, Time};
 use crate::options::{LsnText, Moment, RepoOptions, SourceWord};
 use crate::{future, text};
 
+mod page;
+
 /// Restore a database into a new directory, and recover it to the end of its redo or to a moment before.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -59,6 +61,11 @@ pub(crate) struct Options {
     /// Not for SQLite.
     #[arg(long, conflicts_with = "tablespace")]
     delta: bool,
+    /// Only one page, as the newest set or that of --set has it, without redo: FILE below the database's directory, and the
+    /// page's number in it. --to is a file that does not exist yet.
+    #[arg(long, value_name = "FILE:PAGE", value_parser = page::place, requires = "to",
+        conflicts_with_all = ["until", "branch", "tablespace", "map", "delta", "open", "dry_run"])]
+    page: Option<page::Place>,
     /// Start the database afterwards and wait until it is open.
     #[arg(long, conflicts_with = "dry_run")]
     open: bool,
@@ -128,6 +135,10 @@ struct RecoveredDocument {
 pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
     let source = SourceWord::of(options.source.as_deref())?;
+    if let (Some(place), Some(to)) = (&options.page, &options.to) {
+        let request = page::request(place, source.map(|source| source.word), options.set.clone());
+        return page::run(&setpiece, &request, to);
+    }
     let mut request = request(&options, console);
     request.source = source.as_ref().map(|source| source.word.clone());
     let told = |error| SourceWord::told(source.as_ref(), error);

@@ -12,7 +12,7 @@ use crate::catalog::index::section_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Observer};
 use crate::format::{PieceInfo, RunKind};
-use crate::model::{FileEntry, FileId, PageRun, Tracking};
+use crate::model::{FileEntry, FileId, PageRun, RelPath, Tracking};
 use crate::source::{BackupRun, PageState};
 use crate::transform::page_hash;
 
@@ -36,7 +36,9 @@ pub enum OnBadPage {
 pub struct BadPage {
     /// The file.
     pub file: FileId,
-    /// The page.
+    /// The file's path, as [`FileEntry::path`].
+    pub path: RelPath,
+    /// The page, counted in the file.
     pub page: u64,
     /// What is wrong with it.
     pub fault: String,
@@ -45,7 +47,6 @@ pub struct BadPage {
 /// What all channels share.
 pub(super) struct Shared<'a> {
     pub run: &'a dyn BackupRun,
-    pub files: &'a [FileEntry],
     pub baseline: Option<&'a Baseline<'a>>,
     pub on_bad_page: OnBadPage,
     pub observer: &'a dyn Observer,
@@ -73,9 +74,8 @@ impl<'a> Channel<'a> {
         Channel { shared, packer, chunk: Vec::new(), bad_pages: Vec::new(), pages: 0 }
     }
 
-    /// Works off one extent.
-    pub(super) fn extent(&mut self, extent: &Extent) -> Result<()> {
-        let entry = &self.shared.files[extent.file];
+    /// Works off one extent of a file.
+    pub(super) fn extent(&mut self, entry: &FileEntry, extent: &Extent) -> Result<()> {
         let page_size = entry.page_size.max(1) as usize;
         let known = match (extent.plan.rule, self.shared.baseline) {
             (Rule::Differs, Some(baseline)) => Some(baseline.known(entry, extent.pages.first.0)?),
@@ -196,7 +196,7 @@ impl<'a> Channel<'a> {
                 .remedy("restore the page from an older set, or back up with bad pages as they are"));
         }
         self.shared.observer.event(&Event::Warning { text: format!("{place}: {fault}; stored as it is") });
-        self.bad_pages.push(BadPage { file: entry.id, page, fault: fault.into() });
+        self.bad_pages.push(BadPage { file: entry.id, path: entry.path.clone(), page, fault: fault.into() });
         Ok(())
     }
 }

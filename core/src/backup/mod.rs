@@ -36,7 +36,7 @@ use crate::events::Event;
 use crate::format::{CipherId, Parameter, PieceInfo, PieceKind, SECTION, SetKeys, SetMeta};
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
-use crate::model::{Level, LogUnit, Lsn, PieceNo, Scope, SetId, SetSummary, Timestamp};
+use crate::model::{FileEntry, Level, LogUnit, Lsn, PieceNo, Scope, SetId, SetSummary, Timestamp};
 use crate::pipeline::run::{Stop, workers};
 use crate::source::{BackupRun, BeginRequest, EndInfo, Source, SourceInfo};
 use crate::transform::DataKey;
@@ -99,6 +99,7 @@ struct Job<'a> {
 /// The pages of a set, stored.
 struct Stored {
     made: Vec<Made>,
+    files: Vec<FileEntry>,
     read_bytes: u64,
 }
 
@@ -163,12 +164,14 @@ impl Job<'_> {
         let read_bytes = AtomicU64::new(0);
         let shared = Shared {
             run,
-            files: run.files(),
             baseline: plan.baseline.as_ref(),
             on_bad_page: self.options.on_bad_page,
             observer: self.around.observer,
             read_bytes: &read_bytes,
         };
+        if run.sequential() {
+            return self.store_stream(&shared, plan, numbers);
+        }
         let queue = WorkQueue::new(run.files(), |entry| filter::plan(plan.baseline.as_ref(), run, entry));
         let stop = Stop::new(self.around.cancel);
         let made = workers("backup", usize::from(self.options.channels), &stop, |number| {
@@ -176,12 +179,35 @@ impl Job<'_> {
             let pieces = Pieces::new(self.factory(numbers), number, PieceKind::Data)?;
             let mut channel = Channel::new(&shared, Packer::new(pieces));
             while let Some(extent) = if stop.is_set() { None } else { queue.next()? } {
-                channel.extent(&extent)?;
+                channel.extent(&run.files()[extent.file], &extent)?;
             }
             // An abandoned piece must not be published: dropping the channel throws it away.
             if stop.is_set() { Ok(Made::default()) } else { channel.finish() }
         })?;
-        Ok(Stored { made, read_bytes: read_bytes.into_inner() })
+        Ok(Stored { made, files: run.files().to_vec(), read_bytes: read_bytes.into_inner() })
+    }
+
+    /// Stores the files of a sequential source as they come, in one channel.
+    fn store_stream(&self, shared: &Shared<'_>, plan: &Plan<'_>, numbers: &Arc<AtomicU32>) -> Result<Stored> {
+        let pieces = Pieces::new(self.factory(numbers), 0, PieceKind::Data)?;
+        let mut channel = Channel::new(shared, Packer::new(pieces));
+        let mut files = Vec::new();
+        while let Some(entry) = shared.run.next_file()? {
+            let file = std::slice::from_ref(&entry);
+            let queue = WorkQueue::new(file, |entry| filter::plan(plan.baseline.as_ref(), shared.run, entry));
+            while let Some(extent) = queue.next()? {
+                self.around.cancel.check()?;
+                channel.extent(&entry, &extent)?;
+            }
+            files.push(entry);
+        }
+        files.sort_by_key(|file| file.id);
+        if let Some(twice) = files.windows(2).find(|two| two[0].id == two[1].id) {
+            let text = format!("{} and {} have the same number", twice[0].path, twice[1].path);
+            return Err(Error::new(ErrorKind::Source, text));
+        }
+        let made = vec![channel.finish()?];
+        Ok(Stored { made, files, read_bytes: shared.read_bytes.load(Ordering::Relaxed) })
     }
 
     fn store_log(
@@ -256,7 +282,7 @@ impl Job<'_> {
             summary,
             tool: concat!("setpiece ", env!("CARGO_PKG_VERSION")).into(),
             tablespaces: run.tablespaces().to_vec(),
-            files: run.files().to_vec(),
+            files: stored.files.clone(),
             raw_bytes: pieces.iter().map(|piece| piece.raw_bytes).sum(),
             stored_bytes: pieces.iter().map(|piece| piece.len).sum(),
             pieces,

@@ -120,7 +120,26 @@ pub struct SetMeta {
     pub put_back: Option<Lsn>,
 }
 
+/// Damaged pages that are told one by one.
+const TOLD: usize = 16;
+
 impl SetMeta {
+    /// What is to be told of the set's damaged pages before they are relied on: a sentence each, the first 16 of them.
+    #[must_use]
+    pub fn told_bad_pages(&self) -> Vec<String> {
+        let name = &self.summary.name;
+        let file = |id| self.file(id).map_or_else(|| format!("file {id}"), |file| file.path.to_string());
+        let one = |bad: &BadPage| {
+            let (file, page, why) = (file(bad.file), bad.page, &bad.why);
+            format!("set {name} holds a page that was damaged when it was backed up: {file} page {page}: {why}")
+        };
+        let mut told: Vec<String> = self.bad_pages.iter().take(TOLD).map(one).collect();
+        if self.bad_pages.len() > TOLD {
+            told.push(format!("set {name} holds {} more such pages", self.bad_pages.len() - TOLD));
+        }
+        told
+    }
+
     /// Checks what readers rely on. Used by writer and reader alike.
     ///
     /// # Errors

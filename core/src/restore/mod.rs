@@ -11,6 +11,7 @@ pub mod feed;
 mod fetch;
 mod gather;
 mod output;
+mod page;
 mod places;
 pub mod plan;
 mod read;
@@ -29,6 +30,7 @@ use crate::model::{BranchId, Consistency, Lsn, RecoveryTarget, SetSummary, Until
 use crate::source::{RecoverRequest, Recovered, Recovery};
 
 pub use fetch::fetch;
+pub use page::{PageImage, PageRequest, page};
 pub use plan::{RestorePlan, Share, Totals, plan};
 pub use request::RestoreRequest;
 pub use target::check_target;
@@ -214,10 +216,13 @@ fn bounded(target: &RecoveryTarget, plan: &RestorePlan) -> RecoveryTarget {
 
 /// The recovery of the plan's engine; none for a tablespace alone, whose database has to recover it.
 fn recovery_for<'r>(recoveries: &[&'r dyn Recovery], plan: &RestorePlan) -> Result<Option<&'r dyn Recovery>> {
-    if plan.tablespace.is_some() {
-        return Ok(None);
-    }
     let found = recoveries.iter().find(|recovery| recovery.engine() == plan.start.engine).copied();
+    if let Some(name) = &plan.tablespace {
+        return match found.map(Recovery::tablespace_alone) {
+            Some(Err(error)) => Err(error.on(name.clone())),
+            _ => Ok(None),
+        };
+    }
     let unable = found.filter(|recovery| !recovery.stops_at(&plan.target.until));
     if let Some(recovery) = unable {
         let text = format!("{} has no named points and numbers no transactions", recovery.engine());

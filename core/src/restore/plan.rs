@@ -112,6 +112,8 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
         start.logs.iter().flat_map(|log| log.units.iter().map(|unit| (*unit).clone())).collect();
     let index = ChainIndex::open(repository, &start.chain, false).doing(|| "opening the chain".into())?;
     let meta = &index.newest()?.meta;
+    let told = meta.told_bad_pages().into_iter().map(|text| Event::Warning { text });
+    told.for_each(|event| around.observer.event(&event));
     let (files, tablespaces) = (wanted_files(meta, request)?, meta.tablespaces.clone());
     let log = if request.tablespace.is_some() { Vec::new() } else { log_in_order(&catalog, meta, request, archived)? };
     let mut plan = RestorePlan {

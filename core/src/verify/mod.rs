@@ -91,7 +91,12 @@ pub fn check(
         around.cancel.check()?;
         let name = catalog.get(set).map(|record| record.summary.name.clone());
         match meta_depth(repository, &catalog, set) {
-            Ok(meta) => drop(opened.insert(set, meta)),
+            Ok(meta) => {
+                // They are stored as they were found, so they are no damage of the set; whoever relies on it has to know.
+                let told = meta.meta.told_bad_pages().into_iter().map(|text| Event::Warning { text });
+                told.for_each(|event| around.observer.event(&event));
+                opened.insert(set, meta);
+            }
             Err(error) => report.findings.push(Finding { set, name, error }),
         }
     }

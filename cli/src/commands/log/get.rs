@@ -1,5 +1,6 @@
 //! `setpiece log get`: archived redo as files, in the order of the log.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -111,7 +112,10 @@ fn choose(catalog: &Catalog, source: SourceId, filter: &Filter) -> Vec<(SetId, L
         .filter(|(_, unit)| seen.insert((unit.node, unit.branch, unit.seq, unit.span.after, unit.span.upto)))
         .map(|(set, unit)| (set, unit.clone()))
         .collect();
-    chosen.sort_by_key(|(_, unit)| (unit.node, unit.branch, unit.seq, unit.span.after));
+    // Of units that begin alike the one that reaches farther holds the other.
+    let place = |unit: &LogUnit| (unit.node, unit.branch, unit.seq, unit.span.after);
+    chosen.sort_by_key(|(_, unit)| (place(unit), Reverse(unit.span.upto)));
+    chosen.dedup_by_key(|(_, unit)| place(unit));
     chosen
 }
 
