@@ -8,13 +8,13 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
-use setpiece_core::model::{BranchHistory, FileEntry, Lsn, Until};
+use setpiece_core::model::{BranchHistory, FileEntry, LogUnit, Lsn, Until};
 use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::dialect::Dialect;
 use crate::page;
-use crate::segments::{history_name, history_text};
+use crate::segments::{history_name, history_text, written};
 use crate::settings;
 use crate::wal;
 
@@ -53,12 +53,12 @@ impl Recovery for PostgresRecovery {
         let log_directory = directory.join(self.0.name("wal"));
         let mut redo_ends = Lsn(0);
         while let Some((unit, bytes)) = log.next()? {
-            redo_ends = redo_ends.max(unit.span.upto);
             let name = unit.whole().or(unit.name.as_deref()).filter(|name| settings::is_plain_name(name));
             let name = name.ok_or_else(|| {
                 Error::damaged(format!("redo unit {} of branch {}", unit.seq, unit.branch), "it has no segment's name")
             })?;
             let bytes = if unit.whole().is_some() { filled_up(bytes)? } else { bytes };
+            redo_ends = redo_ends.max(ends_at(&unit, &bytes)?);
             write_new(&log_directory.join(name), &bytes)?;
         }
         for history in histories(request.branch) {
@@ -128,6 +128,15 @@ fn stops_at(request: &RecoverRequest<'_>) -> Lsn {
         Until::SetEnd => request.consistent_from,
         Until::Lsn(lsn) => lsn.min(request.complete_upto),
         _ => request.complete_upto,
+    }
+}
+
+/// Where the last record of a unit ends that the server can read. A segment that was stored while it was being written may
+/// end within a record.
+fn ends_at(unit: &LogUnit, bytes: &[u8]) -> Result<Lsn> {
+    match unit.whole() {
+        None => Ok(unit.span.upto),
+        Some(_) => Ok(Lsn(unit.span.after.0.saturating_add(written(bytes)? as u64))),
     }
 }
 
