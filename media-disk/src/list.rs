@@ -1,7 +1,7 @@
 //! Lists objects: walks the directories that can hold names with the prefix, and no others.
 
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
@@ -16,7 +16,28 @@ type Each<'a> = &'a mut dyn FnMut(&str, Info) -> ControlFlow<()>;
 /// and devices are passed over; so is what vanishes meanwhile.
 pub(crate) fn list(root: &Root, prefix: &str, each: Each<'_>) -> Result<()> {
     let walk = Walk { prefix };
-    walk.dir(root.fd(), "", each).map(|_| ()).map_err(|errno| root.failure(prefix, errno))
+    let mut begin = || match prefix.rsplit_once('/') {
+        // What lies beside a directory that the prefix names as a whole need not be looked at.
+        Some((above, _)) if is_name(above) => match open_dirs(root, above)? {
+            Some(dir) => walk.dir(dir.as_fd(), &format!("{above}/"), each),
+            None => Ok(ControlFlow::Continue(())),
+        },
+        _ => walk.dir(root.fd(), "", each),
+    };
+    begin().map(|_| ()).map_err(|errno| root.failure(prefix, errno))
+}
+
+/// A directory below the root; `None` when it is none.
+fn open_dirs(root: &Root, path: &str) -> rustix::io::Result<Option<OwnedFd>> {
+    let mut at: Option<OwnedFd> = None;
+    for part in path.split('/') {
+        match open_dir(at.as_ref().map_or(root.fd(), AsFd::as_fd), part) {
+            Ok(dir) => at = Some(dir),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(at)
 }
 
 struct Walk<'a> {

@@ -10,14 +10,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::time::SystemTime;
 
-use setpiece_core::model::{BranchHistory, FileEntry, Lsn, SourceId, Until};
+use setpiece_core::model::{BranchHistory, FileEntry, LogUnit, Lsn, SourceId, Until};
 use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery, Reuse};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::dialect::Dialect;
 use crate::manifest::{self, WalRange};
 use crate::page;
-use crate::segments::{history_name, history_text};
+use crate::segments::{history_name, history_text, written};
 use crate::settings;
 use crate::wal;
 
@@ -57,7 +57,6 @@ impl Recovery for PostgresRecovery {
         let (mut redo_ends, mut laid) = (Lsn(0), BTreeMap::<String, Lsn>::new());
         let mut range = wal_range(request);
         while let Some((unit, bytes)) = log.next()? {
-            redo_ends = redo_ends.max(unit.span.upto);
             let name = unit.whole().or(unit.name.as_deref()).filter(|name| settings::is_plain_name(name));
             let name = name.ok_or_else(|| {
                 Error::damaged(format!("redo unit {} of branch {}", unit.seq, unit.branch), "it has no segment's name")
@@ -65,11 +64,12 @@ impl Recovery for PostgresRecovery {
             if let Some(range) = range.as_mut().filter(|range| is_record(range) && unit.span.after <= range.start) {
                 range.end = manifest::record_end(&bytes, range.start).unwrap_or(range.end);
             }
+            let bytes = if unit.whole().is_some() { filled_up(bytes)? } else { bytes };
+            redo_ends = redo_ends.max(ends_at(&unit, &bytes)?);
             // A segment that was still growing when it was stored comes before the whole one of the same name.
             let upto = laid.entry(name.to_owned()).or_default();
             if unit.span.upto > *upto {
                 *upto = unit.span.upto;
-                let bytes = if unit.whole().is_some() { filled_up(bytes)? } else { bytes };
                 write(&wal.join(name), &bytes)?;
             }
         }
@@ -168,6 +168,15 @@ fn stops_at(request: &RecoverRequest<'_>) -> Lsn {
         Until::SetEnd => request.consistent_from,
         Until::Lsn(lsn) => lsn.min(request.complete_upto),
         _ => request.complete_upto,
+    }
+}
+
+/// Where the last record of a unit ends that the server can read. A segment that was stored while it was being written may
+/// end within a record.
+fn ends_at(unit: &LogUnit, bytes: &[u8]) -> Result<Lsn> {
+    match unit.whole() {
+        None => Ok(unit.span.upto),
+        Some(_) => Ok(Lsn(unit.span.after.0.saturating_add(written(bytes)? as u64))),
     }
 }
 

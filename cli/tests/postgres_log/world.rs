@@ -78,8 +78,13 @@ impl World {
 
     /// Restores to the end of the log, lets the server recover, and gives the numbers in the table.
     pub(crate) fn ids_at_latest(&self, name: &str) -> Vec<u64> {
+        self.ids_at(name, &[])
+    }
+
+    /// The same at a target.
+    pub(crate) fn ids_at(&self, name: &str, target: &[&str]) -> Vec<u64> {
         let to = self.places.join(name);
-        self.run(&["restore", "--to", &to.display().to_string()]);
+        self.run(&[&["restore", "--to", &to.display().to_string()], target].concat());
         let mut restored = self.cluster.open_directory(&to);
         restored.wait_until("SELECT NOT pg_is_in_recovery()", LATE);
         let rows = restored.rows("SELECT id FROM t ORDER BY id");
