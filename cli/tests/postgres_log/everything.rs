@@ -14,7 +14,7 @@ every_version!(a_point_with_a_name_comes_back_as_it_was);
 
 /// Transactions of pgbench and DDL, one after the other, until told to stop or the server is gone.
 fn load(cluster: &Cluster, stop: &AtomicBool) -> u32 {
-    let mut rounds = 0;
+    let mut rounds = 0_u32;
     while !stop.load(Ordering::Relaxed) {
         let pgbench = cluster.try_tool("pgbench", &["-n", "-c", "2", "-t", "100"]);
         let ddl = format!(

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STATUS: Duration = Duration::from_secs(5);
 
 /// Fetches the segments from the one that holds `begin` to the one that holds the byte before `end`, and hands them over.
-/// Of the last one only what is before `end` is asked for, with zeros behind: a standby does not end its segments.
+/// Of the last one only what is before `end` is asked for: a standby does not end its segments.
 pub(super) fn units(
     client: Client,
     log: &LogDirectory,
@@ -29,16 +29,19 @@ pub(super) fn units(
     let from = Lsn(number.0.saturating_mul(size.bytes()));
     let command = format!("START_REPLICATION PHYSICAL {} TIMELINE {timeline}", lsn_text(from));
     let mut redo = Redo { stream: client.copy_both(&command)?, at: from, data: Vec::new() };
+    let mut before: Option<Vec<u8>> = None;
     while Lsn(number.0.saturating_mul(size.bytes())) < end {
         let name = SegmentName::new(timeline, number, size)
             .ok_or_else(|| Error::new(ErrorKind::Source, format!("segment {number} has no name")))?;
         let start = name.start(size)?;
         let upto = Lsn(start.0.saturating_add(size.bytes())).min(end);
-        let mut bytes = redo.take(upto)?;
-        bytes.resize(usize::try_from(size.bytes()).unwrap_or(0), 0);
-        let mut unit = log.whole_unit(name, &bytes).map_err(|error| error.on(name.to_string()))?;
-        unit.span.upto = upto;
-        sink(unit, bytes)?;
+        let bytes = redo.take(upto)?;
+        let unit = match bytes.len() as u64 == size.bytes() {
+            true => log.whole_unit_behind(name, before.as_deref(), &bytes),
+            false => log.beginning(name, before.as_deref(), &bytes),
+        };
+        sink(unit.map_err(|error| error.on(name.to_string()))?, bytes.clone())?;
+        before = Some(bytes);
         number = Seq(number.0.saturating_add(1));
     }
     Ok(())
