@@ -163,6 +163,7 @@ fn add_from_record(
     let units: Vec<&LogUnit> = job
         .catalog
         .of_source(job.info.id)
+        .filter(|record| record.summary.branch.agrees_with(run.branch()))
         .flat_map(|record| &record.log)
         .filter(|unit| unit.changes.is_some())
         .collect();

@@ -54,6 +54,15 @@ impl BranchHistory {
         BranchHistory { current: branch, points }
     }
 
+    /// Whether both tell the same of every branch that both know the fork of. Engines that number branches themselves may
+    /// give a number twice: two databases that were brought back from one backup each begin the branch that comes next.
+    #[must_use]
+    pub fn agrees_with(&self, other: &BranchHistory) -> bool {
+        let same = |one: &BranchPoint, two: &BranchPoint| (one.parent, one.fork) == (two.parent, two.fork);
+        let known = |point: &BranchPoint| other.points.iter().find(|theirs| theirs.branch == point.branch);
+        self.points.iter().all(|point| known(point).is_none_or(|theirs| same(point, theirs)))
+    }
+
     /// The last LSN of `branch` that belongs to this history: everything on the current branch, up to the fork on an
     /// ancestor, `None` on a branch that is no ancestor.
     #[must_use]
@@ -75,6 +84,19 @@ impl BranchHistory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_was_given_twice_is_seen() {
+        let first = BranchHistory::first(BranchId(1));
+        let (one, other) = (first.fork(BranchId(2), Lsn(100), None), first.fork(BranchId(2), Lsn(101), None));
+        let later = one.fork(BranchId(3), Lsn(150), None);
+        for (left, right, agree) in
+            [(&one, &other, false), (&later, &other, false), (&later, &one, true), (&first, &other, true)]
+        {
+            assert_eq!(left.agrees_with(right), agree);
+            assert_eq!(right.agrees_with(left), agree);
+        }
+    }
 
     #[test]
     fn reach_ends_at_the_lowest_fork_on_the_way() {

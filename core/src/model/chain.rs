@@ -421,6 +421,7 @@ fn fits(request: &BaseRequest<'_>, set: &SetSummary, index: &ById<'_>, usable: &
     let branch = set.branch.current;
     match request.branch.reach(branch) {
         None => return Err(Misfit::OtherBranch(branch)),
+        Some(_) if !set.branch.agrees_with(request.branch) => return Err(Misfit::OtherBranch(branch)),
         Some(fork) if !lineage::contains(request.branch, branch, set.bak_end_lsn) => {
             return Err(Misfit::BehindFork { branch, fork });
         }
