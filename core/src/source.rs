@@ -477,8 +477,10 @@ pub struct RecoverRequest<'a> {
     pub new_branch: BranchId,
     /// The source that the database was.
     pub source: SourceId,
+    /// Where `directory` will be once the restore is published.
+    pub published: &'a Path,
     /// The tablespaces that lay outside of the source's directory, each with the directory it will be in once the
-    /// restore is published.
+    /// restore is published; one below `published` is below `directory` until then.
     pub tablespaces: &'a [(Tablespace, PathBuf)],
     /// Every branch of the source on record. Another new branch must not take one of their numbers.
     pub branches: &'a BTreeSet<BranchId>,

@@ -25,6 +25,8 @@ pub(crate) struct Control {
     pub state: State,
     pub checkpoint: Lsn,
     pub redo: Lsn,
+    /// The version of the catalogs' layout; part of the name of a tablespace's directory.
+    pub catalog_version: u32,
     pub timeline: u32,
     /// The number of the setting `wal_level`; 0 is `minimal`.
     pub wal_level: u32,
@@ -90,6 +92,7 @@ impl Control {
             },
             checkpoint: Lsn(long(32)?),
             redo: Lsn(long(40)?),
+            catalog_version: word(12)?,
             timeline: word(48)?,
             wal_level: word(172)?,
             minimum_recovery: (Lsn(long(136)?), word(144)?),

@@ -14,6 +14,7 @@ use setpiece_core::model::{BranchHistory, FileEntry, LogUnit, Lsn, SourceId, Unt
 use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery, Reuse};
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::manifest::{self, WalRange};
 use crate::page;
@@ -61,10 +62,10 @@ impl Recovery for PostgresRecovery {
             let name = name.ok_or_else(|| {
                 Error::damaged(format!("redo unit {} of branch {}", unit.seq, unit.branch), "it has no segment's name")
             })?;
+            let bytes = if unit.whole().is_some() { filled_up(bytes)? } else { bytes };
             if let Some(range) = range.as_mut().filter(|range| is_record(range) && unit.span.after <= range.start) {
                 range.end = manifest::record_end(&bytes, range.start).unwrap_or(range.end);
             }
-            let bytes = if unit.whole().is_some() { filled_up(bytes)? } else { bytes };
             redo_ends = redo_ends.max(ends_at(&unit, &bytes)?);
             // A segment that was still growing when it was stored comes before the whole one of the same name.
             let upto = laid.entry(name.to_owned()).or_default();
@@ -129,6 +130,7 @@ impl PostgresRecovery {
         for (tablespace, place) in request.tablespaces {
             let link = request.directory.join(self.0.name("tblspc")).join(tablespace.id.0.to_string());
             symlink(place, &link).map_err(|error| Error::io(link.display().to_string(), error))?;
+            self.make_tablespace(request, place)?;
             let place = place.to_string_lossy().replace('\\', "\\\\").replace('\n', "\\\n");
             map += &format!("{} {place}\n", tablespace.id.0);
         }
@@ -137,6 +139,18 @@ impl PostgresRecovery {
             fs::write(&path, map).map_err(|error| Error::io(path.display().to_string(), error))?;
         }
         Ok(())
+    }
+
+    /// The directory of a tablespace and in it that of the server's version, which may hold no file yet.
+    fn make_tablespace(&self, request: &RecoverRequest<'_>, place: &Path) -> Result<()> {
+        let now = place
+            .strip_prefix(request.published)
+            .map_or_else(|_| place.to_owned(), |rest| request.directory.join(rest));
+        let control = request.carried.iter().find(|file| file.path.as_str() == self.0.control_file());
+        let version = fs::read_to_string(request.directory.join(self.0.version_file())).unwrap_or_default();
+        let Some(control) = control.filter(|_| self.0 == Dialect::Postgresql) else { return make_directory(&now) };
+        let catalog = Control::decode(&control.bytes)?.catalog_version;
+        make_directory(&now.join(format!("PG_{}_{catalog}", version.trim())))
     }
 }
 

@@ -179,8 +179,9 @@ impl LogDirectory {
 /// read is for the server to say, which wrote it, when it recovers.
 fn told(before: Option<&[u8]>, start: Lsn, bytes: &[u8], block_size: u32) -> UnitFacts {
     let with_before = before.and_then(|before| gather(&[before, bytes], start, block_size).ok());
-    let points = with_before.as_ref().map(points);
+    let all_of_it = with_before.is_some() || wal::describe(bytes).is_ok_and(|info| !info.continues);
     let told = with_before.or_else(|| gather(&[bytes], start, block_size).ok());
+    let points = told.as_ref().filter(|_| all_of_it).map(points);
     UnitFacts { commits: told.and_then(|changes| changes.commits()), changes: None, points }
 }
 

@@ -71,14 +71,6 @@ fn history(version: Version, seed: u64, way: Way) {
     archiving(way, &archiver, &store, || live(&mut cluster, &store, seed, way));
 }
 
-/// A restore makes no tablespace that has no file.
-fn fill_tablespaces(cluster: &Cluster) {
-    let spaces = cluster.rows("SELECT spcname FROM pg_tablespace WHERE spcname !~ '^pg_'");
-    for space in spaces.iter().map(|row| &row[0]) {
-        cluster.execute(&format!("CREATE TABLE filling_{space} (n int) TABLESPACE {space}"));
-    }
-}
-
 fn live(cluster: &mut Cluster, store: &Store, seed: u64, way: Way) {
     let online = |cluster: &Cluster, level| {
         way.forget_log(cluster);
@@ -97,7 +89,6 @@ fn live(cluster: &mut Cluster, store: &Store, seed: u64, way: Way) {
     }
     life.run(cluster, 15);
     life.settle(cluster);
-    fill_tablespaces(cluster);
     let held = cluster.dump_logged();
     cluster.stop(StopMode::Fast);
     back_up(store, PostgresDirectory::open(cluster.data_dir()).unwrap(), Level::Differential, way, false);

@@ -17,6 +17,8 @@ fn filled(version: Version) -> Cluster {
     let cluster = Cluster::new(version).checksums(true).start();
     let place = cluster.server_dir("other");
     cluster.execute(&format!("CREATE TABLESPACE other LOCATION '{}'", place.display()));
+    let empty = cluster.server_dir("empty");
+    cluster.execute(&format!("CREATE TABLESPACE empty LOCATION '{}'", empty.display()));
     cluster.execute("CREATE TABLE plain (id int PRIMARY KEY, words text)");
     cluster.execute("INSERT INTO plain SELECT i, md5(i::text) FROM generate_series(1, 20000) i");
     cluster.execute("CREATE TABLE elsewhere TABLESPACE other AS SELECT * FROM plain WHERE id <= 3000");
@@ -57,6 +59,7 @@ fn a_chain_of_online_backups_holds_what_the_server_held(version: Version) {
     let mut restored = open(&cluster, &back);
     assert_eq!(restored.dump_logged(), held);
     assert_eq!(restored.psql("SELECT count(*) FROM passing"), "0");
+    restored.execute("CREATE TABLE first_there TABLESPACE empty AS SELECT 1 AS n");
     let place = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'other'";
     assert_eq!(restored.psql(place), moved.display().to_string());
     assert_eq!(restored.psql("SELECT timeline_id FROM pg_control_checkpoint()"), "2");

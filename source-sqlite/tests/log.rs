@@ -75,6 +75,7 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
         tablespaces: &[],
         branches: &std::collections::BTreeSet::new(),
         directory: to,
+        published: to,
         files: &base.files,
         written: &[],
         carried: &[],

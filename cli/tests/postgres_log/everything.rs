@@ -13,17 +13,18 @@ use crate::world::{LATE, World};
 every_version!(a_point_with_a_name_comes_back_as_it_was);
 
 /// Transactions of pgbench and DDL, one after the other, until told to stop or the server is gone.
-fn load(cluster: &Cluster, stop: &AtomicBool) -> u32 {
-    let mut rounds = 0_u32;
+fn load(cluster: &Cluster, first: u32, stop: &AtomicBool) -> u32 {
+    // The load before may have left tables.
+    let mut rounds = first;
     while !stop.load(Ordering::Relaxed) {
         let pgbench = cluster.try_tool("pgbench", &["-n", "-c", "2", "-t", "100"]);
         let ddl = format!(
             "CREATE TABLE round_{rounds} AS SELECT * FROM pgbench_tellers; CREATE INDEX ON round_{rounds} (tid);
              ALTER TABLE pgbench_history ADD COLUMN IF NOT EXISTS note_{} text DEFAULT 'x';
-             DROP TABLE IF EXISTS round_{}; TRUNCATE round_{rounds}; INSERT INTO round_{rounds} SELECT * FROM pgbench_tellers;
-             VACUUM FULL pgbench_branches; REINDEX TABLE pgbench_tellers",
+             TRUNCATE round_{rounds}; INSERT INTO round_{rounds} SELECT * FROM pgbench_tellers;
+             DROP TABLE IF EXISTS round_{}; VACUUM FULL pgbench_branches; REINDEX TABLE pgbench_tellers",
             rounds % 3,
-            rounds.saturating_sub(2),
+            rounds.wrapping_sub(2),
         );
         let ddl = ddl.split(';').try_for_each(|one| cluster.try_psql(one).map(drop));
         if pgbench.is_err() || ddl.is_err() {
@@ -31,14 +32,14 @@ fn load(cluster: &Cluster, stop: &AtomicBool) -> u32 {
         }
         rounds += 1;
     }
-    rounds
+    rounds - first
 }
 
 /// Runs something while there is load, and gives how many rounds of it were done.
-fn under_load(world: &World, what: impl FnOnce()) -> u32 {
+fn under_load(world: &World, first: u32, what: impl FnOnce()) -> u32 {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let load = scope.spawn(|| load(&world.cluster, &stop));
+        let load = scope.spawn(|| load(&world.cluster, first, &stop));
         thread::sleep(Duration::from_millis(500));
         what();
         stop.store(true, Ordering::Relaxed);
@@ -54,22 +55,22 @@ fn a_point_with_a_name_comes_back_as_it_was(version: Version) {
     let stream = world.stream(&uri, &["--max-delay", "1"]);
     let backup = |world: &World, level: &str| drop(world.run(&["backup", "--source", &uri, "--level", level]));
 
-    let rounds = under_load(&world, || {
+    let rounds = under_load(&world, 1000, || {
         backup(&world, "full");
         backup(&world, "differential");
     });
     assert!(rounds > 0, "there was load");
-    under_load(&world, || {
+    under_load(&world, 2000, || {
         let all: Vec<String> = world.cluster.processes().iter().map(u32::to_string).collect();
         assert!(Command::new("kill").arg("-9").args(all).status().is_ok());
     });
     world.cluster.crash_and_recover();
-    under_load(&world, || backup(&world, "differential"));
+    under_load(&world, 3000, || backup(&world, "differential"));
 
     let held = world.cluster.dump_logged();
     world.cluster.execute("SELECT pg_create_restore_point('before the mistake')");
     // Sets that are too late for the point are there, too.
-    under_load(&world, || backup(&world, "differential"));
+    under_load(&world, 4000, || backup(&world, "differential"));
     world.cluster.execute("DROP TABLE pgbench_accounts");
     backup(&world, "cumulative");
     world.caught_up();

@@ -8,7 +8,7 @@ use super::superseded::Superseded;
 use super::unit::store;
 use crate::catalog::fresh::set_id;
 use crate::catalog::{Catalog, Surroundings};
-use crate::error::{Context, Result};
+use crate::error::{Context, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::Compression;
 use crate::media::repository::Repository;
@@ -75,7 +75,11 @@ pub fn stream(
     let upto = last.as_ref().map_or(Lsn(0), |point| point.unit.span.upto);
     let report = StreamReport { upto, ..Default::default() };
     let mut capture = Capture { repository, info, options, around, continuity, report, old: Superseded::default() };
-    capture.run(&mut *stream)?;
+    match capture.run(&mut *stream) {
+        // What is not stored yet is captured again by the next one.
+        Err(error) if error.kind() == ErrorKind::Cancelled => {}
+        ended => ended?,
+    }
     Ok(capture.report)
 }
 

@@ -1,6 +1,7 @@
 //! Where a recovery starts: the set, its chain and the redo that bring a source to a target.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::branch::BranchHistory;
@@ -304,9 +305,13 @@ fn wanted_history(
 /// is found and there is redo of which it is not recorded what points it has.
 fn points_on_record(evidence: &Evidence<'_, '_>, target: &RecoveryTarget, units: &[LogUnit]) -> Option<Vec<Lsn>> {
     let Until::Name(name) = &target.until else { return None };
-    let (mut found, mut all_known) = (Vec::new(), true);
-    for unit in units.iter().filter(|unit| evidence.history.reach(unit.branch) > Some(unit.span.after)) {
-        all_known &= unit.points.is_some();
+    let inside = || units.iter().filter(|unit| evidence.history.reach(unit.branch) > Some(unit.span.after));
+    // The same redo may be on record several times.
+    let key = |unit: &LogUnit| (unit.node, unit.branch, unit.seq);
+    let known: BTreeSet<_> = inside().filter(|unit| unit.points.is_some()).map(key).collect();
+    let all_known = inside().all(|unit| known.contains(&key(unit)));
+    let mut found = Vec::new();
+    for unit in inside() {
         let named = unit.points.iter().flatten().filter(|point| point.name == *name);
         let in_history = named.filter(|point| lineage::contains(evidence.history, unit.branch, point.lsn));
         found.extend(in_history.map(|point| point.lsn));

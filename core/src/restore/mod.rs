@@ -174,6 +174,7 @@ fn run(
     let tablespaces = workplace.tablespaces(&plan.tablespaces, &Places { map: &request.map })?;
     let recovery = RecoverRequest {
         directory: workplace.path(),
+        published: workplace.target(),
         files: &plan.files,
         written: &written,
         carried: &plan.key_files,

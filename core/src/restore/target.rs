@@ -58,6 +58,11 @@ impl Workplace {
         &self.path
     }
 
+    /// Where it will be.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Where each tablespace that lay outside of the source's directory will be once this is published.
     pub(super) fn tablespaces(
         &self,

@@ -65,7 +65,7 @@ pub(crate) fn facts(
     let rest = if reader.end().is_none() { rest(files, name, &info, &reader, patience) } else { None };
     let whole = rest.and_then(|rest| changes.merge(&rest).ok());
     let changes = whole.and_then(|()| file_changes(&changes.bounded(MOST_RUNS)).ok());
-    UnitFacts { commits, changes, points: from_front.then_some(points) }
+    UnitFacts { commits, changes, points: (from_front || !info.continues).then_some(points) }
 }
 
 /// One reading of a segment.

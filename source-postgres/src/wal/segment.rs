@@ -26,6 +26,8 @@ pub struct SegmentInfo {
     pub size: SegmentSize,
     /// Bytes of a WAL page.
     pub block_size: u32,
+    /// Whether it begins with the rest of a record that begins before it.
+    pub continues: bool,
 }
 
 /// Reads the first [`DESCRIBED`] bytes of a segment. Errors do not name the segment, for it is not known here.
@@ -61,6 +63,7 @@ pub fn describe(bytes: &[u8]) -> Result<SegmentInfo> {
         system: long.system,
         size,
         block_size: long.block_size,
+        continues: header.continues(),
     })
 }
 

@@ -187,6 +187,7 @@ impl<'a> Ask<'a> {
             tablespaces: &[],
             branches: &std::collections::BTreeSet::new(),
             directory,
+            published: directory,
             files: &self.backup.files,
             written: &[],
             carried: &[],
