@@ -656,6 +656,8 @@ fn a_copy_put_back_under_a_stream_is_another_line() {
         let until = Instant::now() + Duration::from_secs(20);
         while !apply(&path, before) {
             assert!(Instant::now() < until, "{what}: the stream does not let the log go");
+            // It does when it has captured what that wrote.
+            std::thread::sleep(Duration::from_millis(500));
         }
         std::thread::sleep(Duration::from_millis(700));
         if before.ends_with("PASSIVE") {
