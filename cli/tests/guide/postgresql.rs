@@ -43,7 +43,8 @@ esac
 "#;
 
 /// The server was started by the play, not by this process.
-const AT_END: &str = r#"kill -KILL "$(cat "$PLACE/stream.pid")"; pg_ctl -D "$PLACE/var/lib/postgresql/15/main" -m immediate stop"#;
+const AT_END: &str =
+    r#"kill -KILL "$(cat "$PLACE/stream.pid")"; pg_ctl -D "$PLACE/var/lib/postgresql/15/main" -m immediate stop"#;
 
 #[test]
 fn the_guide_for_postgresql_works_as_it_stands() {

@@ -180,13 +180,11 @@ fn a_timeline_ends_and_so_does_a_server() {
         match stream.next(WAIT).unwrap() {
             Some(CopyData::Ended(end)) => break end,
             Some(CopyData::XLogData { end, .. } | CopyData::Keepalive { end, .. }) => {
-                // The server may be gone by now; why, the next message says.
-                let _gone = stream.send_status(StandbyStatus {
-                    written: end,
-                    flushed: end,
-                    applied: end,
-                    reply_requested: false,
-                });
+                let status = StandbyStatus { written: end, flushed: end, applied: end, reply_requested: false };
+                // The server waits for that before it ends; it may be gone when it is told once more.
+                if stream.send_status(status).is_err() {
+                    return stopper.join().unwrap();
+                }
             }
             None => {}
         }
