@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -22,6 +23,9 @@ const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 pub(crate) struct Root {
     dir: OwnedFd,
     path: PathBuf,
+    /// The directories down to the object that was made durable last. They are held open: as long as they are, nothing
+    /// else takes their place unnoticed.
+    durable: Mutex<Vec<OwnedFd>>,
 }
 
 /// Where an object is or will be: the directories from the root down, and the last part of its name.
@@ -48,7 +52,7 @@ impl Root {
             Errno::NOTDIR => Failure::new(Code::Usage, format!("{}: not a directory", path.display())),
             errno => Failure::io(path.display(), &errno.into()),
         })?;
-        Ok(Root { dir, path: path.to_owned() })
+        Ok(Root { dir, path: path.to_owned(), durable: Mutex::default() })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -130,13 +134,31 @@ impl Place<'_> {
         }
     }
 
-    /// Makes the names durable, from the object's directory up to the root. All of them, and not only those that were
-    /// made here: another session may have made one a moment ago and not be done with it.
+    /// Makes the names durable, from the object's directory up to the root: all that this session did not make durable
+    /// before, also those that were not made here. Another session may have made one a moment ago and not be done.
     pub(crate) fn sync(&self) -> rustix::io::Result<()> {
-        for dir in self.dirs.iter().rev() {
+        let mut durable = self.root.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known(&durable)?;
+        // A directory's name lies in the one above it.
+        for dir in self.dirs.iter().skip(known.saturating_sub(1)).rev() {
             rustix::fs::fsync(dir)?;
         }
-        rustix::fs::fsync(self.root.fd())
+        if known == 0 {
+            rustix::fs::fsync(self.root.fd())?;
+        }
+        *durable = self.dirs.iter().map(|dir| rustix::io::fcntl_dupfd_cloexec(dir, 0)).collect::<rustix::io::Result<_>>()?;
+        Ok(())
+    }
+
+    /// How many of the directories, from the root down, are those whose names are durable.
+    fn known(&self, durable: &[OwnedFd]) -> rustix::io::Result<usize> {
+        for (at, (dir, before)) in self.dirs.iter().zip(durable).enumerate() {
+            let (dir, before) = (rustix::fs::fstat(dir)?, rustix::fs::fstat(before)?);
+            if (dir.st_dev, dir.st_ino) != (before.st_dev, before.st_ino) {
+                return Ok(at);
+            }
+        }
+        Ok(self.dirs.len().min(durable.len()))
     }
 
     /// Removes directories that have become empty. One that is being filled again by another session stays, and a
@@ -182,5 +204,27 @@ fn make_dirs(path: &Path) -> io::Result<()> {
     match rustix::fs::mkdir(path, DIR_MODE) {
         Ok(()) | Err(Errno::EXIST) => Ok(rustix::fs::fsync(above)?),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_durable_once_but_not_taken_for_others() {
+        let top = std::env::temp_dir().join(format!("setpiece-disk-names-{}", std::process::id()));
+        let root = Root::open(&top, true, "").unwrap();
+        let known = |name: &str| {
+            let place = root.make(name).unwrap().unwrap();
+            let known = place.known(&root.durable.lock().unwrap()).unwrap();
+            place.sync().unwrap();
+            known
+        };
+        assert_eq!([known("sets/a/1"), known("sets/a/2"), known("sets/b/1"), known("sets/a/3")], [0, 2, 1, 1]);
+        // A directory of the same name is another one.
+        std::fs::remove_dir(top.join("sets/a")).unwrap();
+        assert_eq!([known("sets/a/1"), known("x"), known("sets/a/1")], [1, 0, 0]);
+        std::fs::remove_dir_all(top).unwrap();
     }
 }

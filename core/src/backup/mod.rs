@@ -15,6 +15,7 @@ mod filter;
 pub mod log;
 mod options;
 mod packer;
+mod parts;
 mod superseded;
 pub mod sweep;
 mod unit;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::filter::HASH_LEN;
+use super::parts::packed;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::limits::MAX_LOG_DATA;
 use crate::format::{Compression, PagesTable, PieceInfo, PieceKind, RunKind, StoredRun};
 use crate::media::layout::{self, SetObject};
 use crate::media::{Medium, ObjectName};
@@ -58,8 +60,14 @@ impl Pieces {
     }
 
     pub(super) fn log(&mut self, unit: LogUnit, bytes: &[u8]) -> Result<()> {
-        let (writer, out) = self.writer()?;
-        writer.log(unit, bytes, out)?;
+        if bytes.len() > MAX_LOG_DATA {
+            let parts = packed(unit, bytes, self.factory.compression)?;
+            let (writer, out) = self.writer()?;
+            writer.log_packed(parts, out)?;
+        } else {
+            let (writer, out) = self.writer()?;
+            writer.log(unit, bytes, out)?;
+        }
         self.hand_over(HAND_OVER)
     }
 

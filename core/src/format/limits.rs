@@ -14,6 +14,8 @@ pub const MAX_PAGE_DATA: usize = 8 << 20;
 pub const MAX_LOG_DATA: usize = 4 << 20;
 /// Redo gathered from small units before it becomes a frame.
 pub const LOG_FRAME: usize = 1 << 20;
+/// Bytes of redo in each part of a unit that is longer than one frame may be; the last part has what is left.
+pub const LOG_PART: usize = 2 << 20;
 /// Bytes in a log unit. A PostgreSQL segment has at most 1 GiB.
 pub const MAX_UNIT: u64 = 1 << 30;
 /// Bytes in the record of a log unit, its change map included.

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::HEADER_LEN;
 use crate::format::limits::{MAX_RAW, MAX_STORED};
 use crate::format::wire::{crc, put};
-use crate::format::{FrameHeader, FrameKind};
+use crate::format::{Codec, FrameHeader, FrameKind};
 
 /// Where a frame went.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,11 @@ impl FrameEmitter {
         self.offset
     }
 
+    /// What compresses its frames.
+    pub fn packer(&mut self) -> &mut Packer {
+        &mut self.packer
+    }
+
     /// Appends a frame with the content `raw` to `out`.
     ///
     /// # Errors
@@ -56,18 +61,47 @@ impl FrameEmitter {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
         let codec = self.packer.pack(raw, out)?;
+        self.close(kind, codec, raw.len(), start, out)
+    }
+
+    /// As [`FrameEmitter::emit`], where the content, `raw_len` bytes, was compressed before.
+    ///
+    /// # Errors
+    /// As [`FrameEmitter::emit`].
+    pub fn emit_packed(
+        &mut self,
+        kind: FrameKind,
+        (codec, raw_len): (Codec, usize),
+        packed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Emitted> {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        out.extend_from_slice(packed);
+        self.close(kind, codec, raw_len, start, out)
+    }
+
+    /// Seals the frame that begins at `start` in `out`, with room for its header.
+    fn close(
+        &mut self,
+        kind: FrameKind,
+        codec: Codec,
+        raw_len: usize,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Emitted> {
         let payload = start + HEADER_LEN;
         let stored = out.len() - payload + self.seal.overhead();
         let next = self.next.checked_add(1);
-        let (Some(next), true) = (next, raw.len() <= MAX_RAW && stored <= MAX_STORED) else {
-            return Err(Error::new(ErrorKind::Internal, format!("a frame of {} bytes, or one too many", raw.len())));
+        let (Some(next), true) = (next, raw_len <= MAX_RAW && stored <= MAX_STORED) else {
+            return Err(Error::new(ErrorKind::Internal, format!("a frame of {raw_len} bytes, or one too many")));
         };
         let mut header = FrameHeader {
             kind,
             codec,
             number: self.next,
             stored_len: stored as u32,
-            raw_len: raw.len() as u32,
+            raw_len: raw_len as u32,
             payload_crc: 0,
         };
         self.seal.seal(&header, out, payload)?;

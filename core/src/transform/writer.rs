@@ -5,10 +5,11 @@ use std::fmt;
 use super::codec::Packer;
 use super::emit::FrameEmitter;
 use super::indexer::Indexer;
+use super::parts::{PackedPart, parts, recorded};
 use super::seal::FrameSeal;
 use super::secret::{DataKey, random};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::limits::{LOG_FRAME, MAX_LOG_DATA, MAX_PARTS, MAX_UNIT, PAGE_HASH};
+use crate::format::limits::{LOG_FRAME, LOG_PART, MAX_LOG_DATA, MAX_PARTS, PAGE_HASH};
 use crate::format::piece::{HEADER_LEN, TRAILER_LEN};
 use crate::format::{
     CipherId, Compression, EntryContent, FrameKind, LogPart, LogTable, PagesTable, PieceHeader, PieceInfo, PieceKind,
@@ -113,25 +114,30 @@ impl PieceWriter {
     /// larger than a unit may be.
     pub fn log(&mut self, unit: LogUnit, bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
         self.guarded(PieceKind::Log, |writer| {
-            if unit.len != bytes.len() as u64 {
-                let text = format!("log unit {} has {} bytes, its record says {}", unit.seq, bytes.len(), unit.len);
-                return Err(Error::new(ErrorKind::Internal, text));
-            }
-            if unit.len > MAX_UNIT {
-                let text = format!("log unit {} has {} bytes, and may have {MAX_UNIT} at most", unit.seq, unit.len);
-                let error = Error::new(ErrorKind::Unsupported, text);
-                return Err(error.remedy("let the engine write smaller units of redo, and take a backup now"));
-            }
-            let unit = bounded_unit(unit)?;
+            let unit = recorded(unit, bytes)?;
             let gathered = &writer.gathered;
             if gathered.bytes.len() + bytes.len() > MAX_LOG_DATA {
                 writer.flush_log(out)?;
             }
             if bytes.len() > MAX_LOG_DATA {
-                return writer.split_unit(unit, bytes, out);
+                return parts(unit, bytes).try_for_each(|(part, bytes)| {
+                    let packed = PackedPart::pack(writer.emitter.packer(), part, bytes)?;
+                    writer.part(packed, out)
+                });
             }
             writer.gathered.take(unit, bytes)?;
             if writer.gathered.is_full() { writer.flush_log(out) } else { Ok(()) }
+        })
+    }
+
+    /// Takes a unit that was compressed in parts, which are all of it and in order.
+    ///
+    /// # Errors
+    /// As [`PieceWriter::log`].
+    pub fn log_packed(&mut self, parts: Vec<PackedPart>, out: &mut Vec<u8>) -> Result<()> {
+        self.guarded(PieceKind::Log, |writer| {
+            writer.flush_log(out)?;
+            parts.into_iter().try_for_each(|part| writer.part(part, out))
         })
     }
 
@@ -161,7 +167,7 @@ impl PieceWriter {
     /// As [`bounded_unit`].
     pub fn log_bound(unit: &LogUnit) -> Result<u64> {
         let record = cbor::to_vec(&bounded_unit(unit.clone())?)?.len() as u64;
-        let frames = unit.len.div_ceil(MAX_LOG_DATA as u64) + 2;
+        let frames = unit.len.div_ceil(LOG_PART as u64) + 2;
         Ok(unit.len + 2 * record + frames * 2 * FRAME_BOUND)
     }
 
@@ -218,15 +224,9 @@ impl PieceWriter {
         Ok(())
     }
 
-    fn split_unit(&mut self, unit: LogUnit, bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let mut unit = Some(unit);
-        let mut offset = 0;
-        for chunk in bytes.chunks(MAX_LOG_DATA) {
-            let part = LogPart { unit: unit.take(), offset, len: chunk.len() as u32 };
-            offset += chunk.len() as u64;
-            self.log_frame(LogTable { parts: vec![part] }, &mut chunk.to_vec(), out)?;
-        }
-        Ok(())
+    fn part(&mut self, part: PackedPart, out: &mut Vec<u8>) -> Result<()> {
+        let frame = self.emitter.emit_packed(FrameKind::Log, (part.codec, part.raw_len), &part.packed, out)?;
+        self.index.add(frame, EntryContent::Log { table: part.table }, part.data_len, &mut self.emitter, out)
     }
 
     fn log_frame(&mut self, parts: LogTable, raw: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
