@@ -69,6 +69,9 @@ class Setpiece(Tool):
     def push(self, segment):
         return self.words("log", "push", "--data-dir", self.cluster.data, segment)
 
+    def push_ahead(self, segment):
+        return self.push(segment) + ["--async", "--spool", str(self.root / "spool")]
+
 
 class PgBackRest(Tool):
     """Debian's, encrypted, two processes."""
@@ -117,6 +120,9 @@ pg1-user={USER}
 
     def push(self, segment):
         return self.words("archive-push", segment)
+
+    def push_ahead(self, segment):
+        return self.words("--archive-async", "archive-push", segment)
 
 
 class PgBasebackup(Tool):

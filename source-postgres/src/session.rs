@@ -65,6 +65,11 @@ impl Session {
         Ok(Session { client, dialect, version })
     }
 
+    /// The connection, if the server still answers on it.
+    pub(crate) fn still_there(mut self) -> Option<Self> {
+        self.client.query("SELECT 1").is_ok().then_some(self)
+    }
+
     /// The rows of any statement.
     pub(crate) fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
         self.client.query(sql)

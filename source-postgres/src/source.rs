@@ -30,6 +30,8 @@ pub struct PostgresSource {
     via_protocol: bool,
     /// Asked once: who a server is does not change.
     facts: Mutex<Option<ServerFacts>>,
+    /// The connection on which that was asked, for what is asked next.
+    idle: Mutex<Option<Session>>,
 }
 
 impl PostgresSource {
@@ -54,6 +56,7 @@ impl PostgresSource {
             capture: CaptureOptions::default(),
             via_protocol: false,
             facts: Mutex::default(),
+            idle: Mutex::default(),
         }
     }
 
@@ -65,14 +68,24 @@ impl PostgresSource {
     }
 
     fn session(&self) -> Result<Session> {
-        Session::connect(&self.connect, self.dialect)
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // It may have been cut off meanwhile.
+        match idle.and_then(Session::still_there) {
+            Some(session) => Ok(session),
+            None => Session::connect(&self.connect, self.dialect),
+        }
     }
 
     fn facts(&self) -> Result<ServerFacts> {
         let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         match &*known {
             Some(facts) => Ok(facts.clone()),
-            None => Ok(known.insert(self.session()?.facts()?).clone()),
+            None => {
+                let mut session = self.session()?;
+                let facts = session.facts()?;
+                *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+                Ok(known.insert(facts).clone())
+            }
         }
     }
 

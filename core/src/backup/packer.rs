@@ -60,15 +60,19 @@ impl Pieces {
     }
 
     pub(super) fn log(&mut self, unit: LogUnit, bytes: &[u8]) -> Result<()> {
-        if bytes.len() > MAX_LOG_DATA {
-            let parts = packed(unit, bytes, self.factory.compression)?;
-            let (writer, out) = self.writer()?;
-            writer.log_packed(parts, out)?;
-        } else {
+        if bytes.len() <= MAX_LOG_DATA {
             let (writer, out) = self.writer()?;
             writer.log(unit, bytes, out)?;
+            return self.hand_over(HAND_OVER);
         }
-        self.hand_over(HAND_OVER)
+        let parts = packed(unit, bytes, self.factory.compression)?;
+        self.writer()?;
+        // A unit lies in one piece, however long it is.
+        parts.into_iter().try_for_each(|part| {
+            let (writer, out) = self.current()?;
+            writer.log_part(part, out)?;
+            self.hand_over(HAND_OVER)
+        })
     }
 
     pub(super) fn finish(mut self) -> Result<Vec<PieceInfo>> {
@@ -97,6 +101,10 @@ impl Pieces {
             let writer = PieceWriter::new(spec, &mut self.out)?;
             self.current = Some((writer, name));
         }
+        self.current()
+    }
+
+    fn current(&mut self) -> Result<(&mut PieceWriter, &mut Vec<u8>)> {
         match &mut self.current {
             Some((writer, _)) => Ok((writer, &mut self.out)),
             None => Err(Error::new(ErrorKind::Internal, "no piece is open")),

@@ -22,11 +22,11 @@ pub(super) fn packed(unit: LogUnit, bytes: &[u8], compression: Compression) -> R
     let stop = Stop::new(&cancel);
     let done = workers("pack", THREADS, &stop, |_| {
         let mut packer = Packer::new(compression)?;
-        let mut packed = Vec::new();
+        let (mut packed, mut raw) = (Vec::new(), Vec::new());
         loop {
             let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((number, (part, bytes))) = next.filter(|_| !stop.is_set()) else { return Ok(packed) };
-            packed.push((number, PackedPart::pack(&mut packer, part, bytes)?));
+            packed.push((number, PackedPart::pack(&mut packer, part, bytes, &mut raw)?));
         }
     })?;
     let mut all: Vec<_> = done.into_iter().flatten().collect();

@@ -22,18 +22,19 @@ pub struct PackedPart {
 }
 
 impl PackedPart {
-    /// Compresses a part of which `bytes` is the redo.
+    /// Compresses a part of which `bytes` is the redo. `raw` is room to work in.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the two do not fit each other or the codec fails.
-    pub fn pack(packer: &mut Packer, part: LogPart, bytes: &[u8]) -> Result<Self> {
+    pub fn pack(packer: &mut Packer, part: LogPart, bytes: &[u8], raw: &mut Vec<u8>) -> Result<Self> {
         let table = LogTable { parts: vec![part] };
         table.validate(bytes.len()).map_err(|error| Error::new(ErrorKind::Internal, "no part").because(error))?;
-        let mut raw = Vec::with_capacity(bytes.len() + PART_BOUND);
+        raw.clear();
+        raw.reserve(bytes.len() + PART_BOUND);
         raw.extend_from_slice(bytes);
-        table::append(&mut raw, &table)?;
+        table::append(raw, &table)?;
         let mut packed = Vec::new();
-        let codec = packer.pack(&raw, &mut packed)?;
+        let codec = packer.pack(raw, &mut packed)?;
         Ok(PackedPart { table, data_len: bytes.len() as u64, raw_len: raw.len(), codec, packed })
     }
 }

@@ -120,8 +120,9 @@ impl PieceWriter {
                 writer.flush_log(out)?;
             }
             if bytes.len() > MAX_LOG_DATA {
+                let mut raw = Vec::new();
                 return parts(unit, bytes).try_for_each(|(part, bytes)| {
-                    let packed = PackedPart::pack(writer.emitter.packer(), part, bytes)?;
+                    let packed = PackedPart::pack(writer.emitter.packer(), part, bytes, &mut raw)?;
                     writer.part(packed, out)
                 });
             }
@@ -130,14 +131,14 @@ impl PieceWriter {
         })
     }
 
-    /// Takes a unit that was compressed in parts, which are all of it and in order.
+    /// Takes the next part of a unit that was compressed in parts; they are given in order, and all of them.
     ///
     /// # Errors
     /// As [`PieceWriter::log`].
-    pub fn log_packed(&mut self, parts: Vec<PackedPart>, out: &mut Vec<u8>) -> Result<()> {
+    pub fn log_part(&mut self, part: PackedPart, out: &mut Vec<u8>) -> Result<()> {
         self.guarded(PieceKind::Log, |writer| {
             writer.flush_log(out)?;
-            parts.into_iter().try_for_each(|part| writer.part(part, out))
+            writer.part(part, out)
         })
     }
 

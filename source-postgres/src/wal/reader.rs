@@ -129,6 +129,15 @@ impl Reader {
         self.position
     }
 
+    /// Passes over what is behind a switch of segments, when all that was pushed was read: gives how many bytes need not
+    /// be pushed.
+    pub fn pass_over(&mut self) -> u64 {
+        let resume = if self.unread || self.end.is_some() { self.position } else { self.resume.max(self.position) };
+        let passed = resume.0 - self.position.0;
+        self.position = resume;
+        passed
+    }
+
     /// Where the WAL ends, once that was seen; damage ends it as well.
     #[must_use]
     pub fn end(&self) -> Option<&WalEnd> {

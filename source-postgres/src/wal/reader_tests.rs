@@ -243,6 +243,17 @@ fn a_switch_ends_the_segment_and_nothing_behind_it_counts() {
         assert_eq!(found.len(), 3, "chunks of {chunk}");
         assert_eq!((found[1].end, found[2].start), (Lsn(BASE + SEGMENT), last));
     }
+    let mut reader = Reader::new();
+    let (page, next) = (&writer.bytes[..8192], &writer.bytes[SEGMENT as usize..]);
+    assert_eq!(count(&mut reader, page), 2);
+    assert_eq!([reader.pass_over(), reader.pass_over()], [SEGMENT - 8192, 0]);
+    assert_eq!((reader.position(), count(&mut reader, next)), (Lsn(BASE + SEGMENT), 1));
+    assert_eq!(reader.pass_over(), 0);
+}
+
+fn count(reader: &mut Reader, bytes: &[u8]) -> usize {
+    let mut records = reader.push(bytes).unwrap();
+    std::iter::from_fn(|| records.next_record().unwrap().map(drop)).count()
 }
 
 #[test]
