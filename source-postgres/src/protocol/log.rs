@@ -6,7 +6,7 @@ use setpiece_core::model::{LogUnit, Lsn, Seq};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::client::{Client, CopyBoth, CopyData, StandbyStatus};
-use crate::segments::LogDirectory;
+use crate::segments::{Around, LogDirectory};
 use crate::wal::{SegmentName, SegmentSize, lsn_text};
 
 /// How long nothing may come.
@@ -35,12 +35,10 @@ pub(super) fn units(
             .ok_or_else(|| Error::new(ErrorKind::Source, format!("segment {number} has no name")))?;
         let start = name.start(size)?;
         let upto = Lsn(start.0.saturating_add(size.bytes())).min(end);
-        let bytes = redo.take(upto)?;
-        let unit = match bytes.len() as u64 == size.bytes() {
-            true => log.whole_unit_behind(name, before.as_deref(), &bytes),
-            false => log.beginning(name, before.as_deref(), &bytes),
-        };
-        sink(unit.map_err(|error| error.on(name.to_string()))?, bytes.clone())?;
+        let received = redo.take(upto)?;
+        let unit = log.up_to(name, received, upto, Around::Before(before.as_deref()));
+        let (unit, bytes) = unit.map_err(|error| error.on(name.to_string()))?;
+        sink(unit, bytes.clone())?;
         before = Some(bytes);
         number = Seq(number.0.saturating_add(1));
     }

@@ -22,7 +22,7 @@ use setpiece_core::{Error, ErrorKind, Result};
 use crate::archive::history_unit;
 use crate::client::{ConnectInfo, CopyData, StreamEnd, sqlstate};
 use crate::dialect::Dialect;
-use crate::segments::{LogDirectory, NODE, history_name};
+use crate::segments::{Around, LogDirectory, NODE, history_name};
 use crate::wal::{SegmentName, SegmentSize, lsn_text};
 
 use link::{Line, Link, history_until, timeline_at};
@@ -260,7 +260,8 @@ impl PostgresStream {
             rest = left;
             if self.segment.is_whole() {
                 let (name, upto) = (self.name()?, self.segment.position());
-                let unit = self.server.log.whole_unit_behind(name, self.segment.before(), self.segment.bytes())?;
+                let unit =
+                    self.server.log.whole_unit(name, self.segment.bytes(), Around::Before(self.segment.before()))?;
                 let branch = self.branch();
                 let bytes = self.segment.turn();
                 self.ready.push_back((CapturedUnit { unit, bytes, cookie: Vec::new(), branch }, Some(upto)));
@@ -276,7 +277,7 @@ impl PostgresStream {
             return Ok(());
         }
         let (name, bytes) = (self.name()?, self.segment.bytes().to_vec());
-        let unit = self.server.log.beginning(name, self.segment.before(), &bytes)?;
+        let unit = self.server.log.beginning(name, &bytes, Around::Before(self.segment.before()))?;
         let captured = CapturedUnit { unit, bytes, cookie: Vec::new(), branch: self.branch() };
         self.ready.push_back((captured, Some(self.segment.position())));
         self.segment.handed_over();
