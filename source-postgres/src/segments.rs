@@ -10,22 +10,25 @@ use setpiece_core::model::{BranchHistory, BranchId, CarriedFile, LogUnit, Lsn, L
 use setpiece_core::source::EndInfo;
 use setpiece_core::{Error, ErrorKind, Result};
 
-use crate::changes::{SegmentFiles, UnitFacts, points, unit_facts};
+use crate::changes::{Follower, SegmentFiles, UnitFacts, points, unit_facts};
 use crate::control::Control;
 use crate::dialect::Dialect;
+use crate::history::{history, history_name};
 use crate::wal::{self, Changes, Gatherer, Reader, SegmentName, SegmentSize, lsn_text};
 
 /// The node of a cluster's only log stream.
 pub(crate) const NODE: NodeId = NodeId(0);
 
 /// What is known of a segment's neighbours.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Around<'a> {
     /// What lies in the log directory. A commit whose record begins in the segment before is told when that one is still
     /// there, and what a whole segment changes when the rest of its last record is in the next one, at least after so long.
     Directory(Duration),
-    /// The bytes of the segment before, if they are at hand.
-    Before(Option<&'a [u8]>),
+    /// What came before it, one segment after the other. What it changes that goes on behind it is told later.
+    Behind(&'a mut Follower),
+    /// Nothing.
+    Nothing,
 }
 
 /// How much of the last segment of a range goes with it. Once it is more than the redo on record, that must not be taken
@@ -155,7 +158,8 @@ impl LogDirectory {
                 let history = self.history(name.timeline).ok();
                 unit_facts(&self.files()?, history.as_ref(), name, bytes, patience)
             }
-            Around::Before(before) => told(before, name.start(self.size()?)?, bytes, self.block_size),
+            Around::Behind(follower) => follower.segment(bytes),
+            Around::Nothing => Follower::new(self.block_size).segment(bytes),
         };
         self.unit_of(name, facts, bytes)
     }
@@ -173,9 +177,9 @@ impl LogDirectory {
         let page = wal::describe(bytes)?.block_size as usize;
         let mut pages = bytes.to_vec();
         pages.resize(bytes.len().next_multiple_of(page), 0);
-        let before = if let Around::Before(before) = around { before } else { None };
         let start = name.start(self.size()?)?;
-        let mut unit = self.unit_of(name, told(before, start, &pages, self.block_size), &pages)?;
+        let front = if let Around::Behind(follower) = around { follower.front(start) } else { None };
+        let mut unit = self.unit_of(name, told(front, start, &pages, self.block_size), &pages)?;
         unit.name = Some(format!("{name}{BEGINNING}"));
         unit.len = bytes.len() as u64;
         unit.span.upto = Lsn(unit.span.after.0.saturating_add(unit.len));
@@ -225,24 +229,21 @@ impl LogDirectory {
     }
 }
 
-/// What a segment tells without its neighbours in the log directory, as far as its records can be read: what cannot be
-/// read is for the server to say, which wrote it, when it recovers.
-fn told(before: Option<&[u8]>, start: Lsn, bytes: &[u8], block_size: u32) -> UnitFacts {
-    let with_before = before.and_then(|before| gather(&[before, bytes], start, block_size).ok());
-    let all_of_it = with_before.is_some() || wal::describe(bytes).is_ok_and(|info| !info.continues);
-    let told = with_before.or_else(|| gather(&[bytes], start, block_size).ok());
+/// What the beginning of a segment tells, as far as its records can be read: what cannot be read is for the server to
+/// say, which wrote it, when it recovers. What it changes is told by the whole segment.
+fn told(front: Option<Reader>, start: Lsn, bytes: &[u8], block_size: u32) -> UnitFacts {
+    let with_front = front.and_then(|reader| gather(reader, bytes, start, block_size).ok());
+    let all_of_it = with_front.is_some() || wal::describe(bytes).is_ok_and(|info| !info.continues);
+    let told = with_front.or_else(|| gather(Reader::new(), bytes, start, block_size).ok());
     let points = told.as_ref().filter(|_| all_of_it).map(points);
     UnitFacts { commits: told.and_then(|changes| changes.commits()), changes: None, points }
 }
 
-fn gather(segments: &[&[u8]], after: Lsn, block_size: u32) -> Result<Changes> {
-    let mut reader = Reader::new();
+fn gather(mut reader: Reader, bytes: &[u8], after: Lsn, block_size: u32) -> Result<Changes> {
     let mut gatherer = Gatherer::new(after, block_size);
-    for segment in segments {
-        let mut records = reader.push(segment)?;
-        while let Some(record) = records.next_record()? {
-            gatherer.add(&record)?;
-        }
+    let mut records = reader.push(bytes)?;
+    while let Some(record) = records.next_record()? {
+        gatherer.add(&record)?;
     }
     Ok(gatherer.finish(reader.position()))
 }
@@ -280,37 +281,6 @@ pub(crate) fn written(bytes: &[u8]) -> Result<usize> {
     Ok(len.unwrap_or(bytes.len()).min(bytes.len()))
 }
 
-pub(crate) fn history_name(timeline: u32) -> String {
-    format!("{timeline:08X}.history")
-}
-
-/// Reads a history file: one line for each timeline that was left, with the LSN at which.
-pub(crate) fn history(timeline: u32, text: &str) -> Result<BranchHistory> {
-    let mut left: Vec<(u32, Lsn)> = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let mut words = line.split_whitespace();
-        let parsed = words.next().and_then(|number| number.parse().ok()).zip(words.next());
-        let (number, at) =
-            parsed.ok_or_else(|| Error::new(ErrorKind::Damaged, format!("{line:?} is no line of a history")))?;
-        left.push((number, crate::session::lsn(at)?));
-    }
-    let first = left.first().map_or(timeline, |(number, _)| *number);
-    let mut history = BranchHistory::first(BranchId(u64::from(first)));
-    let later = left.iter().skip(1).map(|(number, _)| *number).chain([timeline]);
-    for ((_, fork), next) in left.iter().zip(later) {
-        history = history.fork(BranchId(u64::from(next)), *fork, None);
-    }
-    Ok(history)
-}
-
-/// Writes a history as the server reads it; `None` for a first timeline, which has no file.
-pub(crate) fn history_text(history: &BranchHistory) -> Option<String> {
-    let line = |point: &setpiece_core::model::BranchPoint| {
-        format!("{}\t{:X}/{:X}\tleft by a recovery\n", point.parent, point.fork.0 >> 32, point.fork.0 & 0xFFFF_FFFF)
-    };
-    (!history.points.is_empty()).then(|| history.points.iter().map(line).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,7 +315,7 @@ mod tests {
     fn a_growing_segment_goes_up_to_the_end_and_is_named_a_beginning() {
         let (log, name) = log();
         let (bytes, end) = segment(20);
-        let up_to = |bytes: &[u8], end| log.up_to(name, bytes.to_vec(), end, Around::Before(None));
+        let up_to = |bytes: &[u8], end| log.up_to(name, bytes.to_vec(), end, Around::Nothing);
         let len = usize::try_from(end.0 - START).unwrap();
         let (unit, cut) = up_to(&bytes, end).unwrap();
         assert_eq!((unit.whole(), unit.span.upto, unit.len), (Some(name.to_string().as_str()), end, len as u64));
@@ -379,17 +349,5 @@ mod tests {
         };
         assert_eq!(numbers(START, START + SEGMENT), (80, 80));
         assert_eq!(numbers(START + SEGMENT - 8, START + SEGMENT + 8), (80, 81));
-    }
-
-    #[test]
-    fn a_history_reads_back_as_it_was_written() {
-        let text = "1\t0/3000000\tno recovery target specified\n\n2\t1/50000A0\tbefore 2026-11-22\n";
-        let read = history(3, text).unwrap();
-        assert_eq!((read.current, read.points.len()), (BranchId(3), 2));
-        assert_eq!(read.reach(BranchId(1)), Some(Lsn(0x300_0000)));
-        assert_eq!(read.reach(BranchId(2)), Some(Lsn(0x1_0500_00A0)));
-        assert_eq!(history(3, &history_text(&read).unwrap()).unwrap(), read);
-        assert!(history(3, "x\t0/1\n").is_err());
-        assert_eq!(history_text(&BranchHistory::first(BranchId(1))), None);
     }
 }

@@ -18,7 +18,7 @@ every_version!(
     increments_go_on_along_a_new_timeline,
 );
 
-const WAYS: [Way; 4] = [Way::Live, Way::Record, Way::Summaries, Way::Scan];
+const WAYS: [Way; 5] = [Way::Live, Way::Record, Way::Stream, Way::Summaries, Way::Scan];
 
 fn back_up(cluster: &Cluster, store: &Store, level: Level, way: Way) -> BackupReport {
     way.forget_log(cluster);
@@ -114,7 +114,7 @@ fn the_visibility_map_is_always_whole(version: Version) {
 /// A cluster is brought back to before the end of its log and goes on as a new timeline, while the old one goes on as
 /// well. What the old one writes behind the fork is not what the new one changes.
 fn increments_go_on_along_a_new_timeline(version: Version) {
-    for way in [Way::Record, Way::Live] {
+    for way in [Way::Record, Way::Stream, Way::Live] {
         let (mut old, archiver) = way.prepare(Cluster::new(version));
         let store = Store::new();
         let rows = |cluster: &Cluster, from: u32, word: &str| {
@@ -132,7 +132,7 @@ fn increments_go_on_along_a_new_timeline(version: Version) {
             rows(&old, 10_000, "both");
             let fork = old.psql("SELECT pg_current_wal_lsn()");
             way.forget_log(&old);
-            if way == Way::Record {
+            if matches!(way, Way::Record | Way::Stream) {
                 let fork = setpiece_source_postgres::wal::parse_lsn(&fork).unwrap();
                 store.try_restore(Until::Lsn(fork), &back, &[]).unwrap();
             } else {
