@@ -79,3 +79,92 @@ impl Hold {
         std::mem::take(&mut self.units)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use setpiece_core::model::log::FileChanges;
+    use setpiece_core::model::{BranchHistory, BranchId, LogUnit, LsnSpan, NodeId, Seq};
+
+    use super::*;
+    use crate::wal::sample::{SEGMENT, SampleRecord, Writer};
+
+    const START: u64 = 0x500_0000;
+
+    fn unit(number: u64, len: u64, changes: Option<Vec<FileChanges>>) -> CapturedUnit {
+        let after = START + number * SEGMENT;
+        let unit = LogUnit {
+            node: NodeId(0),
+            branch: BranchId(1),
+            seq: Seq(after / SEGMENT),
+            span: LsnSpan { after: Lsn(after), upto: Lsn(after + SEGMENT) },
+            first_commit: None,
+            last_commit: None,
+            len,
+            changes,
+            name: None,
+            links: None,
+            timing: None,
+            points: None,
+        };
+        CapturedUnit { unit, bytes: Vec::new(), cookie: Vec::new(), branch: BranchHistory::first(BranchId(1)) }
+    }
+
+    /// A log of one record after the other, each of a page and a half, or of many segments.
+    fn log(len: usize) -> Vec<u8> {
+        let mut writer = Writer::new(15, START, 77);
+        while writer.bytes.len() < 6 * SEGMENT as usize {
+            writer.record(&SampleRecord::plain(11, 0, &vec![7; len]));
+        }
+        writer.bytes
+    }
+
+    fn segment(log: &[u8], number: usize) -> &[u8] {
+        &log[number * SEGMENT as usize..(number + 1) * SEGMENT as usize]
+    }
+
+    fn add(hold: &mut Hold, log: &[u8], number: usize, len: u64) {
+        let bytes = segment(log, number);
+        hold.look(Lsn(START + number as u64 * SEGMENT), bytes);
+        let changes = hold.follower().segment(bytes).changes;
+        hold.add(unit(number as u64, len, changes), Lsn(0));
+    }
+
+    fn told(hold: &mut Hold) -> Vec<bool> {
+        hold.take().iter().map(|(captured, _)| captured.unit.changes.is_some()).collect()
+    }
+
+    #[test]
+    fn a_segment_waits_for_the_rest_of_its_last_record_and_not_for_ever() {
+        let log = log(12_000);
+        let mut hold = Hold::new(8192);
+        add(&mut hold, &log, 0, SEGMENT);
+        assert_eq!(told(&mut hold), []);
+        let next = Lsn(START + SEGMENT);
+        hold.look(next, &segment(&log, 1)[..50]);
+        assert_eq!(told(&mut hold), []);
+        hold.look(next, &segment(&log, 1)[..20_000]);
+        assert_eq!(told(&mut hold), [true]);
+        // Waits for nothing, so nothing is due.
+        assert!(!hold.is_due(Some(Duration::ZERO)));
+
+        add(&mut hold, &log, 1, SEGMENT);
+        assert!(hold.is_due(Some(Duration::ZERO)) && !hold.is_due(None));
+        hold.give_up();
+        assert_eq!(told(&mut hold), [false]);
+    }
+
+    #[test]
+    fn segments_within_a_record_wait_with_the_first_and_not_too_many_of_them() {
+        let log = log(2_500_000);
+        let mut hold = Hold::new(8192);
+        (0..2).for_each(|number| add(&mut hold, &log, number, SEGMENT));
+        assert_eq!(told(&mut hold), []);
+        add(&mut hold, &log, 2, SEGMENT);
+        assert_eq!(told(&mut hold), [], "the record ends in the third, whose last record goes on");
+
+        let mut hold = Hold::new(8192);
+        add(&mut hold, &log, 0, SEGMENT);
+        add(&mut hold, &log, 1, MOST + 1);
+        assert_eq!(told(&mut hold), [false, true]);
+    }
+}

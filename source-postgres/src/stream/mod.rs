@@ -134,13 +134,15 @@ impl PostgresStream {
     /// The first connection.
     fn open(&mut self, last: Option<&CapturedPoint>) -> Result<()> {
         let mut keeper = self.keeper()?;
-        let kept = match look_patiently(&mut keeper, IN_USE.0)? {
+        let slot = look_patiently(&mut keeper, IN_USE.0)?;
+        // Nothing is made on a server that turns out to be another.
+        let line = self.line()?;
+        let kept = match slot {
             Slot::Missing => keeper.create()?,
             Slot::Keeps(from) => from,
         };
         let kept = kept.map_or_else(|| keeper.log_end(), Ok)?;
         drop(keeper);
-        let line = self.line()?;
         let known = last
             .map(|point| &point.unit)
             .filter(|unit| self.history.reach(unit.branch).is_some_and(|reach| unit.span.upto <= reach));
@@ -209,8 +211,9 @@ impl PostgresStream {
 
     /// Connects again.
     fn reconnect(&mut self) -> Result<()> {
-        let mut keeper = self.keeper()?;
-        if keeper.look()? == Slot::Missing {
+        let slot = self.keeper()?.look()?;
+        let line = self.line()?;
+        if slot == Slot::Missing {
             let text =
                 "somebody has dropped the slot while its log was captured: the server may have removed log since";
             return Err(Error::new(ErrorKind::Source, text)
@@ -219,8 +222,6 @@ impl PostgresStream {
                     "start the stream again, which makes the slot; it warns if log is missing: take a backup then",
                 ));
         }
-        drop(keeper);
-        let line = self.line()?;
         let Some(reach) = self.history.reach(self.timeline) else {
             let text =
                 format!("the server is on timeline {} now, which does not come from {}", line.timeline, self.timeline);
@@ -266,10 +267,10 @@ impl PostgresStream {
             at = Lsn(at.0.saturating_add((rest.len() - left.len()) as u64));
             rest = left;
             self.held.look(self.segment.start(), self.segment.bytes());
+            self.let_go();
             if self.segment.is_whole() {
                 self.turn()?;
             }
-            self.let_go();
         }
         Ok(())
     }
@@ -281,6 +282,7 @@ impl PostgresStream {
         let unit = self.server.log.whole_unit(name, self.segment.bytes(), around)?;
         let bytes = self.segment.turn();
         self.held.add(CapturedUnit { unit, bytes, cookie: Vec::new(), branch }, upto);
+        self.let_go();
         Ok(())
     }
 
