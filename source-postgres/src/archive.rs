@@ -10,8 +10,9 @@ use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::control::Control;
 use crate::dialect::Dialect;
+use crate::history::history;
 use crate::identity::source_id;
-use crate::segments::{LogDirectory, NODE, history, written};
+use crate::segments::{Around, LogDirectory, NODE, written};
 use crate::shelf;
 use crate::wal::{SegmentName, WalFile, lsn_text};
 
@@ -115,14 +116,14 @@ impl LogHome {
     }
 
     fn segment(&self, name: SegmentName, bytes: &[u8]) -> Result<(LogUnit, BranchHistory)> {
-        Ok((self.log.whole_unit(name, bytes, PATIENCE)?, self.log.history(name.timeline)?))
+        Ok((self.log.whole_unit(name, bytes, Around::Directory(PATIENCE))?, self.log.history(name.timeline)?))
     }
 
     /// The last segment of a timeline that the server left, which it archives when it begins the next one. What lies
     /// behind its last record is of an older use of the file.
     fn partial(&self, name: SegmentName, bytes: &mut Vec<u8>) -> Result<(LogUnit, BranchHistory)> {
         bytes.truncate(written(bytes)?);
-        Ok((self.log.beginning(name, None, bytes)?, self.log.history(name.timeline)?))
+        Ok((self.log.beginning(name, bytes, Around::Nothing)?, self.log.history(name.timeline)?))
     }
 }
 
@@ -166,7 +167,7 @@ impl LogHome {
             return Err(Error::new(ErrorKind::Damaged, text).remedy("look at it with pg_waldump"));
         };
         captured.bytes.truncate(written);
-        captured.unit = self.log.beginning(name, None, &captured.bytes)?;
+        captured.unit = self.log.beginning(name, &captured.bytes, Around::Nothing)?;
         Ok(captured)
     }
 }

@@ -12,6 +12,7 @@ pub mod client;
 mod control;
 mod dialect;
 mod directory;
+mod history;
 mod identity;
 mod manifest;
 mod open;

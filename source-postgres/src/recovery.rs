@@ -16,9 +16,10 @@ use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::control::Control;
 use crate::dialect::Dialect;
+use crate::history::{history_name, history_text};
 use crate::manifest::{self, WalRange};
 use crate::page;
-use crate::segments::{history_name, history_text, written};
+use crate::segments::written;
 use crate::settings;
 use crate::wal;
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use setpiece_core::model::{
-    BranchHistory, CarriedFile, FileEntry, FileId, LogUnit, Lsn, NodeRange, PageRun, PageSet, RelPath, StateMark,
-    Tablespace, Timestamp,
+    BranchHistory, CarriedFile, FileEntry, FileId, LogUnit, Lsn, PageRun, PageSet, RelPath, StateMark, Tablespace,
+    Timestamp,
 };
 use setpiece_core::source::{BackupRun, ChangeMap, EndInfo, JoinedChanges, NodePosition, PageState};
 use setpiece_core::{Error, ErrorKind, Result};
@@ -20,7 +20,7 @@ use crate::client::ConnectInfo;
 use crate::control::Control;
 use crate::dialect::Dialect;
 use crate::page;
-use crate::segments::{LogDirectory, NODE};
+use crate::segments::{Last, LogDirectory};
 use crate::session::Session;
 use crate::standby;
 use crate::tree::{Member, Tree};
@@ -203,7 +203,6 @@ impl BackupRun for Run {
     }
 
     fn end(&mut self) -> Result<EndInfo> {
-        let begin = self.begin[0].lsn;
         let mut carried = Vec::new();
         let mut end = match &self.session {
             Some(session) => {
@@ -227,31 +226,13 @@ impl BackupRun for Run {
         }
         carried.push(carry(&self.dialect.control_file(), bytes)?);
         self.end = Some(end);
-        let number = |lsn| Some(self.log.number(lsn));
-        let range = NodeRange {
-            node: NODE,
-            begin_lsn: begin,
-            begin_seq: number(begin),
-            end_lsn: end,
-            end_seq: number(Lsn(end.0.saturating_sub(1))),
-        };
-        Ok(EndInfo {
-            nodes: vec![range],
-            bak_end_lsn: end,
-            needs_log: true,
-            cookie: Vec::new(),
-            marks: None,
-            parameters: self.parameters.clone(),
-            carried,
-        })
+        Ok(self.log.end_info((self.begin[0].lsn, end), self.parameters.clone(), carried))
     }
 
     fn log(&mut self, sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {
         let end = self.end.ok_or_else(|| Error::new(ErrorKind::Internal, "redo asked for before the end"))?;
-        if self.standby {
-            return standby::units(&self.log, self.timeline, (self.begin[0].lsn, end), sink);
-        }
-        self.log.units(self.timeline, self.begin[0].lsn, end, sink)
+        let last = if self.standby { Last::UpToEnd } else { Last::AsWritten };
+        self.log.units(self.timeline, (self.begin[0].lsn, end), last, sink)
     }
 }
 

@@ -6,16 +6,40 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use setpiece_core::model::log::BEGINNING;
-use setpiece_core::model::{BranchHistory, BranchId, LogUnit, Lsn, LsnSpan, NodeId, Seq};
+use setpiece_core::model::{BranchHistory, BranchId, CarriedFile, LogUnit, Lsn, LsnSpan, NodeId, NodeRange, Seq};
+use setpiece_core::source::EndInfo;
 use setpiece_core::{Error, ErrorKind, Result};
 
-use crate::changes::{SegmentFiles, UnitFacts, points, unit_facts};
+use crate::changes::{Follower, SegmentFiles, UnitFacts, points, unit_facts};
 use crate::control::Control;
 use crate::dialect::Dialect;
-use crate::wal::{self, Changes, Gatherer, Reader, SegmentName, SegmentSize};
+use crate::history::{history, history_name};
+use crate::wal::{self, Changes, Gatherer, Reader, SegmentName, SegmentSize, lsn_text};
 
 /// The node of a cluster's only log stream.
 pub(crate) const NODE: NodeId = NodeId(0);
+
+/// What is known of a segment's neighbours.
+#[derive(Debug)]
+pub(crate) enum Around<'a> {
+    /// What lies in the log directory. A commit whose record begins in the segment before is told when that one is still
+    /// there, and what a whole segment changes when the rest of its last record is in the next one, at least after so long.
+    Directory(Duration),
+    /// What came before it, one segment after the other. What it changes that goes on behind it is told later.
+    Behind(&'a mut Follower),
+    /// Nothing.
+    Nothing,
+}
+
+/// How much of the last segment of a range goes with it. Once it is more than the redo on record, that must not be taken
+/// for all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// All that is written: the end of the range may be within its last record.
+    AsWritten,
+    /// What the range needs, where the segment may be written right now.
+    UpToEnd,
+}
 
 /// The log directory of a cluster.
 pub(crate) struct LogDirectory {
@@ -41,74 +65,103 @@ impl LogDirectory {
         Seq(lsn.0 / u64::from(self.segment_size))
     }
 
+    /// How a backup ended whose redo is from `begin` to `end`.
+    pub(crate) fn end_info(
+        &self,
+        (begin, end): (Lsn, Lsn),
+        parameters: Vec<(String, String)>,
+        carried: Vec<CarriedFile>,
+    ) -> EndInfo {
+        let range = NodeRange {
+            node: NODE,
+            begin_lsn: begin,
+            begin_seq: Some(self.number(begin)),
+            end_lsn: end,
+            end_seq: Some(self.number(Lsn(end.0.saturating_sub(1)))),
+        };
+        EndInfo {
+            nodes: vec![range],
+            bak_end_lsn: end,
+            needs_log: true,
+            cookie: Vec::new(),
+            marks: None,
+            parameters,
+            carried,
+        }
+    }
+
     /// Hands over the segments of a timeline from the one that holds `begin` to the one that holds the byte before
     /// `end`.
     pub(crate) fn units(
         &self,
         timeline: u32,
-        begin: Lsn,
-        end: Lsn,
+        (begin, end): (Lsn, Lsn),
+        last: Last,
         sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        let last = self.number(Lsn(end.0.saturating_sub(1)));
+        let last_number = self.number(Lsn(end.0.saturating_sub(1)));
         let mut number = self.number(begin);
-        while number <= last {
-            let (unit, bytes) = self.unit(timeline, number)?;
-            let (unit, bytes) = if number == last { self.as_far_as_written(unit, bytes, end)? } else { (unit, bytes) };
+        while number <= last_number {
+            let name = self.name(timeline, number)?;
+            let path = self.path.join(name.to_string());
+            let bytes = read(&path)?;
+            let upto = match last {
+                _ if number < last_number => self.end_of(name),
+                Last::UpToEnd => Ok(end),
+                Last::AsWritten => as_written(name.start(self.size()?)?, &bytes, end),
+            };
+            let unit = upto.and_then(|upto| self.up_to(name, bytes, upto, Around::Directory(Duration::ZERO)));
+            let (unit, bytes) = unit.map_err(|error| error.on(path.display().to_string()))?;
             sink(unit, bytes)?;
             number = Seq(number.0 + 1);
         }
         Ok(())
     }
 
-    /// The last segment of a backup. A server that stands still or follows another goes on writing to it later, so that
-    /// the redo on record must not be taken for all of it.
-    fn as_far_as_written(&self, unit: LogUnit, mut bytes: Vec<u8>, end: Lsn) -> Result<(LogUnit, Vec<u8>)> {
-        let written = written(&bytes)?;
-        if written == bytes.len() {
-            return Ok((unit, bytes));
-        }
-        let upto = Lsn(unit.span.after.0.saturating_add(written as u64));
-        let name = unit.name.as_deref().and_then(SegmentName::parse).filter(|_| upto >= end);
-        let name = name.ok_or_else(|| {
-            Error::new(ErrorKind::Source, format!("the log ends at {upto}, before the end of the backup at {end}"))
-                .on(format!("segment {}", unit.seq))
-                .remedy("look at what the server says of its log, then back up again")
-        })?;
-        bytes.truncate(written);
-        Ok((self.beginning(name, None, &bytes)?, bytes))
-    }
-
-    fn unit(&self, timeline: u32, number: Seq) -> Result<(LogUnit, Vec<u8>)> {
-        let name = SegmentName::new(timeline, number, self.size()?)
-            .ok_or_else(|| Error::new(ErrorKind::Source, format!("segment {number} is beyond all names")))?;
-        let path = self.path.join(name.to_string());
-        let bytes = fs::read(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::new(ErrorKind::Source, "the server has removed redo that the set needs")
-                .on(path.display().to_string())
-                .remedy("raise wal_keep_size or allow a replication slot, then back up again"),
-            _ => Error::io(path.display().to_string(), error),
-        })?;
-        let unit =
-            self.whole_unit(name, &bytes, Duration::ZERO).map_err(|error| error.on(path.display().to_string()))?;
-        Ok((unit, bytes))
-    }
-
-    /// A segment that is whole, as a unit. A commit whose record begins in the segment before is told when that one is
-    /// still there. What it changes is told when the rest of its last record is in the next one, at least after
-    /// `patience`.
-    pub(crate) fn whole_unit(&self, name: SegmentName, bytes: &[u8], patience: Duration) -> Result<LogUnit> {
-        self.must_be_whole(bytes)?;
-        let history = self.history(name.timeline).ok();
-        let facts = unit_facts(&self.files()?, history.as_ref(), name, bytes, patience);
-        self.unit_of(name, facts, bytes)
-    }
-
-    /// A segment that is whole, as a unit, told besides the bytes of the segment before, if they are at hand.
-    pub(crate) fn whole_unit_behind(&self, name: SegmentName, before: Option<&[u8]>, bytes: &[u8]) -> Result<LogUnit> {
-        self.must_be_whole(bytes)?;
+    /// A segment that may still grow, as a unit: what of it lies before `end`, under the name of a beginning when that is
+    /// not all of it. What lies behind is yet to come, or older than the file's name.
+    pub(crate) fn up_to(
+        &self,
+        name: SegmentName,
+        mut bytes: Vec<u8>,
+        end: Lsn,
+        around: Around<'_>,
+    ) -> Result<(LogUnit, Vec<u8>)> {
         let start = name.start(self.size()?)?;
-        self.unit_of(name, told(before, start, bytes, self.block_size), bytes)
+        if end >= self.end_of(name)? {
+            return Ok((self.whole_unit(name, &bytes, around)?, bytes));
+        }
+        let wanted = end.0.checked_sub(start.0).and_then(|len| usize::try_from(len).ok());
+        let Some(wanted) = wanted.filter(|wanted| *wanted <= bytes.len()) else {
+            let text = format!("has {} bytes, which do not go to {}", bytes.len(), lsn_text(end));
+            return Err(Error::new(ErrorKind::Source, text).remedy("look at the server's log, then back up again"));
+        };
+        bytes.truncate(wanted);
+        Ok((self.beginning(name, &bytes, around)?, bytes))
+    }
+
+    fn name(&self, timeline: u32, number: Seq) -> Result<SegmentName> {
+        SegmentName::new(timeline, number, self.size()?)
+            .ok_or_else(|| Error::new(ErrorKind::Source, format!("segment {number} is beyond all names")))
+    }
+
+    fn end_of(&self, name: SegmentName) -> Result<Lsn> {
+        let size = self.size()?;
+        Ok(Lsn(name.start(size)?.0.saturating_add(size.bytes())))
+    }
+
+    /// A segment that is whole, as a unit.
+    pub(crate) fn whole_unit(&self, name: SegmentName, bytes: &[u8], around: Around<'_>) -> Result<LogUnit> {
+        self.must_be_whole(bytes)?;
+        let facts = match around {
+            Around::Directory(patience) => {
+                let history = self.history(name.timeline).ok();
+                unit_facts(&self.files()?, history.as_ref(), name, bytes, patience)
+            }
+            Around::Behind(follower) => follower.segment(bytes),
+            Around::Nothing => Follower::new(self.block_size).segment(bytes),
+        };
+        self.unit_of(name, facts, bytes)
     }
 
     fn must_be_whole(&self, bytes: &[u8]) -> Result<()> {
@@ -120,12 +173,13 @@ impl LogDirectory {
     }
 
     /// What was written of a segment by now, as a unit: no record of it counts that is not there as a whole.
-    pub(crate) fn beginning(&self, name: SegmentName, before: Option<&[u8]>, bytes: &[u8]) -> Result<LogUnit> {
+    pub(crate) fn beginning(&self, name: SegmentName, bytes: &[u8], around: Around<'_>) -> Result<LogUnit> {
         let page = wal::describe(bytes)?.block_size as usize;
         let mut pages = bytes.to_vec();
         pages.resize(bytes.len().next_multiple_of(page), 0);
         let start = name.start(self.size()?)?;
-        let mut unit = self.unit_of(name, told(before, start, &pages, self.block_size), &pages)?;
+        let front = if let Around::Behind(follower) = around { follower.front(start) } else { None };
+        let mut unit = self.unit_of(name, told(front, start, &pages, self.block_size), &pages)?;
         unit.name = Some(format!("{name}{BEGINNING}"));
         unit.len = bytes.len() as u64;
         unit.span.upto = Lsn(unit.span.after.0.saturating_add(unit.len));
@@ -175,26 +229,44 @@ impl LogDirectory {
     }
 }
 
-/// What a segment tells without its neighbours in the log directory, as far as its records can be read: what cannot be
-/// read is for the server to say, which wrote it, when it recovers.
-fn told(before: Option<&[u8]>, start: Lsn, bytes: &[u8], block_size: u32) -> UnitFacts {
-    let with_before = before.and_then(|before| gather(&[before, bytes], start, block_size).ok());
-    let all_of_it = with_before.is_some() || wal::describe(bytes).is_ok_and(|info| !info.continues);
-    let told = with_before.or_else(|| gather(&[bytes], start, block_size).ok());
+/// What the beginning of a segment tells, as far as its records can be read: what cannot be read is for the server to
+/// say, which wrote it, when it recovers. What it changes is told by the whole segment.
+fn told(front: Option<Reader>, start: Lsn, bytes: &[u8], block_size: u32) -> UnitFacts {
+    let with_front = front.and_then(|reader| gather(reader, bytes, start, block_size).ok());
+    let all_of_it = with_front.is_some() || wal::describe(bytes).is_ok_and(|info| !info.continues);
+    let told = with_front.or_else(|| gather(Reader::new(), bytes, start, block_size).ok());
     let points = told.as_ref().filter(|_| all_of_it).map(points);
     UnitFacts { commits: told.and_then(|changes| changes.commits()), changes: None, points }
 }
 
-fn gather(segments: &[&[u8]], after: Lsn, block_size: u32) -> Result<Changes> {
-    let mut reader = Reader::new();
+fn gather(mut reader: Reader, bytes: &[u8], after: Lsn, block_size: u32) -> Result<Changes> {
     let mut gatherer = Gatherer::new(after, block_size);
-    for segment in segments {
-        let mut records = reader.push(segment)?;
-        while let Some(record) = records.next_record()? {
-            gatherer.add(&record)?;
-        }
+    let mut records = reader.push(bytes)?;
+    while let Some(record) = records.next_record()? {
+        gatherer.add(&record)?;
     }
     Ok(gatherer.finish(reader.position()))
+}
+
+/// The file of a segment that a backup needs.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::new(ErrorKind::Source, "the server has removed redo that the set needs")
+            .on(path.display().to_string())
+            .remedy("raise wal_keep_size or allow a replication slot, then back up again"),
+        _ => Error::io(path.display().to_string(), error),
+    })
+}
+
+/// Where the records of a segment end, which is not to be before `end`.
+fn as_written(start: Lsn, bytes: &[u8], end: Lsn) -> Result<Lsn> {
+    let upto = Lsn(start.0.saturating_add(written(bytes)? as u64));
+    if upto >= end {
+        return Ok(upto);
+    }
+    let (upto, end) = (lsn_text(upto), lsn_text(end));
+    Err(Error::new(ErrorKind::Source, format!("the log ends at {upto}, before the end of the backup at {end}"))
+        .remedy("look at what the server says of its log, then back up again"))
 }
 
 /// How many bytes of a segment hold whole records.
@@ -209,50 +281,73 @@ pub(crate) fn written(bytes: &[u8]) -> Result<usize> {
     Ok(len.unwrap_or(bytes.len()).min(bytes.len()))
 }
 
-pub(crate) fn history_name(timeline: u32) -> String {
-    format!("{timeline:08X}.history")
-}
-
-/// Reads a history file: one line for each timeline that was left, with the LSN at which.
-pub(crate) fn history(timeline: u32, text: &str) -> Result<BranchHistory> {
-    let mut left: Vec<(u32, Lsn)> = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let mut words = line.split_whitespace();
-        let parsed = words.next().and_then(|number| number.parse().ok()).zip(words.next());
-        let (number, at) =
-            parsed.ok_or_else(|| Error::new(ErrorKind::Damaged, format!("{line:?} is no line of a history")))?;
-        left.push((number, crate::session::lsn(at)?));
-    }
-    let first = left.first().map_or(timeline, |(number, _)| *number);
-    let mut history = BranchHistory::first(BranchId(u64::from(first)));
-    let later = left.iter().skip(1).map(|(number, _)| *number).chain([timeline]);
-    for ((_, fork), next) in left.iter().zip(later) {
-        history = history.fork(BranchId(u64::from(next)), *fork, None);
-    }
-    Ok(history)
-}
-
-/// Writes a history as the server reads it; `None` for a first timeline, which has no file.
-pub(crate) fn history_text(history: &BranchHistory) -> Option<String> {
-    let line = |point: &setpiece_core::model::BranchPoint| {
-        format!("{}\t{:X}/{:X}\tleft by a recovery\n", point.parent, point.fork.0 >> 32, point.fork.0 & 0xFFFF_FFFF)
-    };
-    (!history.points.is_empty()).then(|| history.points.iter().map(line).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::sample::{SEGMENT, SampleRecord, Writer};
+
+    const START: u64 = 0x500_0000;
+
+    fn log() -> (LogDirectory, SegmentName) {
+        let log = LogDirectory {
+            path: PathBuf::new(),
+            system_identifier: 77,
+            segment_size: u32::try_from(SEGMENT).unwrap(),
+            block_size: 8192,
+        };
+        let name = log.name(1, log.number(Lsn(START))).unwrap();
+        (log, name)
+    }
+
+    /// A segment of which only so many records are written, and where they end.
+    fn segment(records: usize) -> (Vec<u8>, Lsn) {
+        let mut writer = Writer::new(15, START, 77);
+        for _ in 0..records {
+            writer.record(&SampleRecord::plain(11, 0, &[0; 5000]));
+        }
+        let end = writer.lsn();
+        let mut bytes = writer.bytes;
+        bytes.resize(usize::try_from(SEGMENT).unwrap(), 0);
+        (bytes, end)
+    }
 
     #[test]
-    fn a_history_reads_back_as_it_was_written() {
-        let text = "1\t0/3000000\tno recovery target specified\n\n2\t1/50000A0\tbefore 2026-11-22\n";
-        let read = history(3, text).unwrap();
-        assert_eq!((read.current, read.points.len()), (BranchId(3), 2));
-        assert_eq!(read.reach(BranchId(1)), Some(Lsn(0x300_0000)));
-        assert_eq!(read.reach(BranchId(2)), Some(Lsn(0x1_0500_00A0)));
-        assert_eq!(history(3, &history_text(&read).unwrap()).unwrap(), read);
-        assert!(history(3, "x\t0/1\n").is_err());
-        assert_eq!(history_text(&BranchHistory::first(BranchId(1))), None);
+    fn a_growing_segment_goes_up_to_the_end_and_is_named_a_beginning() {
+        let (log, name) = log();
+        let (bytes, end) = segment(20);
+        let up_to = |bytes: &[u8], end| log.up_to(name, bytes.to_vec(), end, Around::Nothing);
+        let len = usize::try_from(end.0 - START).unwrap();
+        let (unit, cut) = up_to(&bytes, end).unwrap();
+        assert_eq!((unit.whole(), unit.span.upto, unit.len), (Some(name.to_string().as_str()), end, len as u64));
+        assert!(cut == bytes[..len] && unit.changes.is_none());
+        let whole = Lsn(START + SEGMENT);
+        for behind in [whole, Lsn(whole.0 + 8)] {
+            let (unit, all) = up_to(&bytes, behind).unwrap();
+            assert_eq!((unit.name, unit.span.upto), (Some(name.to_string()), whole));
+            assert!(all == bytes);
+        }
+        let short = up_to(&bytes[..len - 8], end).unwrap_err();
+        assert!(short.to_string().contains("do not go to 0/5"), "{short}");
+        assert!(up_to(&bytes[..len], whole).is_err() && up_to(&bytes, Lsn(START - 8)).is_err());
+    }
+
+    #[test]
+    fn a_log_that_ends_before_the_backup_does_is_no_use() {
+        let (bytes, end) = segment(20);
+        let written = |upto| as_written(Lsn(START), &bytes, upto);
+        assert_eq!((written(end).unwrap(), written(Lsn(START + 40)).unwrap()), (end, end));
+        assert!(written(Lsn(end.0 + 8)).unwrap_err().to_string().contains("before the end of the backup"));
+    }
+
+    #[test]
+    fn a_backup_needs_the_segments_from_its_begin_to_the_byte_before_its_end() {
+        let (log, _) = log();
+        let numbers = |begin, end| {
+            let info = log.end_info((Lsn(begin), Lsn(end)), Vec::new(), Vec::new());
+            assert!(info.bak_end_lsn == Lsn(end) && info.needs_log && info.marks.is_none());
+            (info.nodes[0].begin_seq.unwrap().0, info.nodes[0].end_seq.unwrap().0)
+        };
+        assert_eq!(numbers(START, START + SEGMENT), (80, 80));
+        assert_eq!(numbers(START + SEGMENT - 8, START + SEGMENT + 8), (80, 81));
     }
 }

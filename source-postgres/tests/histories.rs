@@ -26,6 +26,7 @@ every_version!(
     no_change_is_missed_by_looking_at_pages,
     no_change_is_missed_in_the_log,
     no_change_is_missed_in_archived_segments,
+    no_change_is_missed_in_streamed_segments,
     no_change_is_missed_in_summaries,
 );
 
@@ -46,6 +47,10 @@ fn no_change_is_missed_in_the_log(version: Version) {
 
 fn no_change_is_missed_in_archived_segments(version: Version) {
     seeds().for_each(|seed| history(version, 2000 + seed, Way::Record));
+}
+
+fn no_change_is_missed_in_streamed_segments(version: Version) {
+    seeds().for_each(|seed| history(version, 4001 + seed, Way::Stream));
 }
 
 fn no_change_is_missed_in_summaries(version: Version) {

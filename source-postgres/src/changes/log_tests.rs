@@ -1,6 +1,6 @@
 //! Segments as units and the server's own log together name every record once, wherever it lies across a border.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use setpiece_core::model::log::FileChanges;
 use setpiece_core::model::{BranchHistory, BranchId, Lsn, PageSet, Seq, Timestamp};
 use tempfile::TempDir;
 
-use super::{SegmentFiles, file_changes, live_changes, unit_facts};
+use super::{Follower, SegmentFiles, UnitFacts, file_changes, live_changes, unit_facts};
 use crate::wal::sample::{SEGMENT, SampleBlock, SampleRecord, Writer};
 use crate::wal::{Fork, RelFork, SegmentName, SegmentSize};
 
@@ -108,6 +108,41 @@ fn named(changes: &[FileChanges]) -> BTreeSet<u64> {
     all.runs().iter().flat_map(|run| run.first.0..run.end()).collect()
 }
 
+/// A log that comes in pieces.
+struct Coming {
+    follower: Follower,
+    pieces: Box<dyn Iterator<Item = usize>>,
+    /// By the begin of the segment.
+    facts: BTreeMap<u64, UnitFacts>,
+}
+
+impl Coming {
+    fn new(pieces: Vec<usize>) -> Self {
+        Coming { follower: Follower::new(8192), pieces: Box::new(pieces.into_iter().cycle()), facts: BTreeMap::new() }
+    }
+
+    /// What comes of a segment before it is whole.
+    fn part(&mut self, start: u64, bytes: &[u8]) {
+        let mut came = 0;
+        while came < bytes.len() {
+            came = bytes.len().min(came + self.pieces.next().unwrap());
+            let told = self.follower.look(Lsn(start), &bytes[..came]);
+            told.into_iter().for_each(|told| self.facts.get_mut(&told.start.0).unwrap().changes = told.changes);
+        }
+    }
+
+    fn segment(&mut self, log: &Log, number: u64) {
+        let (start, bytes) = (number * SEGMENT, std::fs::read(log.path(number)).unwrap());
+        self.part(start, &bytes);
+        let facts = self.follower.segment(&bytes);
+        self.facts.insert(start, facts);
+    }
+
+    fn named(&self, number: u64) -> Option<BTreeSet<u64>> {
+        self.facts[&(number * SEGMENT)].changes.as_deref().map(named)
+    }
+}
+
 /// Records of a few bytes, of some pages, and of more than a segment.
 fn lengths() -> impl Strategy<Value = Vec<usize>> {
     let len = prop_oneof![20 => 0usize..300, 20 => 4000usize..30_000, 2 => 400_000usize..600_000, 1 => Just(2_300_000)];
@@ -118,7 +153,7 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 8, failure_persistence: None, ..ProptestConfig::with_cases(8) })]
 
     #[test]
-    fn every_record_counts_once(lengths in lengths(), from in any::<prop::sample::Index>(), upto in any::<prop::sample::Index>()) {
+    fn every_record_counts_once(lengths in lengths(), pieces in prop::collection::vec(1usize..300_000, 1..20), from in any::<prop::sample::Index>(), upto in any::<prop::sample::Index>()) {
         let log = Log::new(&lengths);
         let first = BASE / SEGMENT;
         // Behind the last whole segment there is nothing that its last record could go on in.
@@ -133,6 +168,21 @@ proptest! {
             let moments: Vec<Timestamp> = told.map(|at| Timestamp(EPOCH + at as i64)).collect();
             if !moments.is_empty() {
                 prop_assert_eq!(commits, Some((moments[0], moments[moments.len() - 1])));
+            }
+        }
+        // The same of segments that come one after the other, whether the log begins with the first or later.
+        for begin in [first, first + log.segments / 2] {
+            let mut coming = Coming::new(pieces.clone());
+            (begin..first + log.segments).for_each(|number| coming.segment(&log, number));
+            for number in begin..first + log.segments - 1 {
+                let (start, end) = (number * SEGMENT, (number + 1) * SEGMENT);
+                prop_assert_eq!(coming.named(number), Some(log.beginning(start..end)), "segment {}", number - first);
+                let ended = (0..lengths.len()).filter(|at| is_commit(*at) && (start..end).contains(&(log.ends[*at] - 1)));
+                let told: Vec<usize> = ended.filter(|at| log.starts[*at] >= begin * SEGMENT).collect();
+                let moments = told.first().zip(told.last());
+                let moments = moments.map(|(one, last)| [one, last].map(|at| Timestamp(EPOCH + *at as i64)));
+                let commits = coming.facts[&start].commits.map(|commits| [commits.first, commits.last]);
+                prop_assert_eq!(commits, moments, "segment {}", number - first);
             }
         }
         let (from, upto) = (from.index(lengths.len()), upto.index(lengths.len()));
@@ -212,4 +262,77 @@ fn a_record_that_was_given_up_changes_nothing() {
     let mut expected = log.beginning(BASE..BASE + SEGMENT);
     expected.remove(&lying_across);
     assert_eq!(named(&log.unit(first).0.unwrap()), expected);
+}
+
+/// A log whose records lie across every border, and the number of its first segment.
+fn across() -> (Log, u64) {
+    let (log, first) = (Log::new(&[60_000; 60]), BASE / SEGMENT);
+    for border in (first + 1..first + log.segments).map(|number| number * SEGMENT) {
+        assert!(!log.starts.contains(&border));
+    }
+    (log, first)
+}
+
+#[test]
+fn a_stream_with_a_gap_does_not_tell_what_it_cannot_know() {
+    let (log, first) = across();
+    let mut coming = Coming::new(vec![100_000]);
+    [first, first + 2].into_iter().for_each(|number| coming.segment(&log, number));
+    assert_eq!(coming.named(first), None, "the rest did not come");
+    coming.segment(&log, first + 3);
+    assert_eq!(coming.named(first + 2), Some(log.beginning((first + 2) * SEGMENT..(first + 3) * SEGMENT)));
+    // Another log goes on where the rest belongs.
+    let other = Log::new(&[50_000; 60]);
+    let mut coming = Coming::new(vec![100_000]);
+    coming.segment(&log, first);
+    [first + 1, first + 2].into_iter().for_each(|number| coming.segment(&other, number));
+    let alone = other.beginning((first + 1) * SEGMENT..(first + 2) * SEGMENT);
+    assert_eq!((coming.named(first), coming.named(first + 1)), (None, Some(alone)));
+    assert_eq!(coming.facts[&((first + 1) * SEGMENT)].points, None, "it is read without what lay before");
+    // What is damaged tells nothing, and nothing of it is gone on from.
+    let mut bytes = std::fs::read(log.path(first + 1)).unwrap();
+    bytes[700_000] ^= 1;
+    std::fs::write(log.path(first + 1), &bytes).unwrap();
+    let mut coming = Coming::new(vec![100_000]);
+    (first..first + 3).for_each(|number| coming.segment(&log, number));
+    assert_eq!((coming.named(first).is_some(), coming.named(first + 1)), (true, None));
+    assert_eq!(coming.facts[&((first + 2) * SEGMENT)].points, None);
+}
+
+#[test]
+fn a_connection_that_is_lost_within_a_record_loses_nothing() {
+    let (log, first) = across();
+    let mut coming = Coming::new(vec![10_000, 777]);
+    coming.segment(&log, first);
+    assert!(coming.follower.waits());
+    let bytes = std::fs::read(log.path(first + 1)).unwrap();
+    coming.part((first + 1) * SEGMENT, &bytes[..9_000]);
+    assert!(coming.follower.waits(), "the rest is longer");
+    coming.follower.again();
+    coming.segment(&log, first + 1);
+    assert_eq!(coming.named(first), Some(log.beginning(first * SEGMENT..(first + 1) * SEGMENT)));
+    // Whoever waits no longer does not know.
+    coming.follower.look(Lsn((first + 2) * SEGMENT), &[]);
+    let told = coming.follower.give_up().unwrap();
+    assert_eq!((told.start, told.changes), (Lsn((first + 1) * SEGMENT), None));
+    assert!(!coming.follower.waits());
+}
+
+/// As [`a_record_that_was_given_up_changes_nothing`], in a stream.
+#[test]
+fn a_record_that_was_given_up_is_not_waited_for() {
+    let log = plain();
+    let (first, next) = (BASE / SEGMENT, log.path(BASE / SEGMENT + 1));
+    let lying_across = log.starts.iter().position(|start| *start >= (first + 1) * SEGMENT).unwrap() as u64 - 1;
+    let mut writer = Writer::new(15, (first + 1) * SEGMENT, SYSTEM);
+    writer.prev = log.starts[lying_across as usize - 1];
+    writer.overwrite();
+    writer.record(&SampleRecord::plain(11, 0, &[0; 60]));
+    writer.fill_segment();
+    std::fs::write(&next, &writer.bytes).unwrap();
+    let mut coming = Coming::new(vec![300]);
+    (first..first + 2).for_each(|number| coming.segment(&log, number));
+    let mut expected = log.beginning(BASE..BASE + SEGMENT);
+    expected.remove(&lying_across);
+    assert_eq!(coming.named(first), Some(expected));
 }

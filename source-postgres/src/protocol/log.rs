@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use setpiece_core::model::{LogUnit, Lsn, Seq};
 use setpiece_core::{Error, ErrorKind, Result};
 
+use crate::changes::Follower;
 use crate::client::{Client, CopyBoth, CopyData, StandbyStatus};
-use crate::segments::LogDirectory;
+use crate::segments::{Around, LogDirectory};
 use crate::wal::{SegmentName, SegmentSize, lsn_text};
 
 /// How long nothing may come.
@@ -29,19 +30,16 @@ pub(super) fn units(
     let from = Lsn(number.0.saturating_mul(size.bytes()));
     let command = format!("START_REPLICATION PHYSICAL {} TIMELINE {timeline}", lsn_text(from));
     let mut redo = Redo { stream: client.copy_both(&command)?, at: from, data: Vec::new() };
-    let mut before: Option<Vec<u8>> = None;
+    let mut follower = Follower::new(log.block_size);
     while Lsn(number.0.saturating_mul(size.bytes())) < end {
         let name = SegmentName::new(timeline, number, size)
             .ok_or_else(|| Error::new(ErrorKind::Source, format!("segment {number} has no name")))?;
         let start = name.start(size)?;
         let upto = Lsn(start.0.saturating_add(size.bytes())).min(end);
-        let bytes = redo.take(upto)?;
-        let unit = match bytes.len() as u64 == size.bytes() {
-            true => log.whole_unit_behind(name, before.as_deref(), &bytes),
-            false => log.beginning(name, before.as_deref(), &bytes),
-        };
-        sink(unit.map_err(|error| error.on(name.to_string()))?, bytes.clone())?;
-        before = Some(bytes);
+        let received = redo.take(upto)?;
+        let unit = log.up_to(name, received, upto, Around::Behind(&mut follower));
+        let (unit, bytes) = unit.map_err(|error| error.on(name.to_string()))?;
+        sink(unit, bytes)?;
         number = Seq(number.0.saturating_add(1));
     }
     Ok(())

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use setpiece_core::model::{
-    BranchHistory, CarriedFile, FileEntry, FileId, LogUnit, Lsn, NodeRange, PageSet, StateMark, Tablespace,
-    TablespaceId, TablespaceKind, Timestamp,
+    BranchHistory, CarriedFile, FileEntry, FileId, LogUnit, Lsn, PageSet, StateMark, Tablespace, TablespaceId,
+    TablespaceKind, Timestamp,
 };
 use setpiece_core::source::{BackupRun, ChangeMap, EndInfo, NodePosition, PageState};
 use setpiece_core::{Error, ErrorKind, Result};
@@ -23,9 +23,10 @@ use self::tar::Kind;
 use crate::client::{Client, ConnectInfo, Mode};
 use crate::control::Control;
 use crate::dialect::Dialect;
+use crate::history::history;
 use crate::page;
 use crate::run::carry;
-use crate::segments::{LogDirectory, NODE, history};
+use crate::segments::{LogDirectory, NODE};
 use crate::session::{Built, ServerFacts, Session};
 use crate::standby;
 use crate::tree::{Root, Space, keeps_streamed, member};
@@ -259,24 +260,7 @@ impl BackupRun for ProtocolRun {
             end = standby::end(&control, self.timeline, end)?;
         }
         self.end = Some(end);
-        let begin = self.begin[0].lsn;
-        let number = |lsn| Some(self.log.number(lsn));
-        let range = NodeRange {
-            node: NODE,
-            begin_lsn: begin,
-            begin_seq: number(begin),
-            end_lsn: end,
-            end_seq: number(Lsn(end.0.saturating_sub(1))),
-        };
-        Ok(EndInfo {
-            nodes: vec![range],
-            bak_end_lsn: end,
-            needs_log: true,
-            cookie: Vec::new(),
-            marks: None,
-            parameters: self.parameters.clone(),
-            carried,
-        })
+        Ok(self.log.end_info((self.begin[0].lsn, end), self.parameters.clone(), carried))
     }
 
     fn log(&mut self, sink: &mut dyn FnMut(LogUnit, Vec<u8>) -> Result<()>) -> Result<()> {

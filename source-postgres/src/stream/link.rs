@@ -6,7 +6,7 @@ use setpiece_core::model::{BranchHistory, BranchId, Lsn};
 use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::client::{Client, ConnectInfo, CopyBoth, CopyData, Mode, StandbyStatus, quote_identifier};
-use crate::segments::history;
+use crate::history::history;
 use crate::wal::lsn_text;
 
 /// After so long without a word from the server it is asked for one, and after twice that the connection is taken for

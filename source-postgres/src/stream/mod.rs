@@ -7,6 +7,7 @@
 //! A lost connection is made again for as long as the server may come back. The segment under way is then received again
 //! from its begin, as it must be after a crash of ours, so nothing depends on what was in memory.
 
+mod hold;
 mod link;
 mod segment;
 mod slot;
@@ -22,9 +23,11 @@ use setpiece_core::{Error, ErrorKind, Result};
 use crate::archive::history_unit;
 use crate::client::{ConnectInfo, CopyData, StreamEnd, sqlstate};
 use crate::dialect::Dialect;
-use crate::segments::{LogDirectory, NODE, history_name};
+use crate::history::history_name;
+use crate::segments::{Around, LogDirectory, NODE};
 use crate::wal::{SegmentName, SegmentSize, lsn_text};
 
+use hold::Hold;
 use link::{Line, Link, history_until, timeline_at};
 use segment::Segment;
 use slot::{Keeper, Slot};
@@ -68,6 +71,8 @@ pub(crate) struct Server {
 pub(crate) struct PostgresStream {
     server: Server,
     segment: Segment,
+    /// Whole segments that wait for what comes behind them.
+    held: Hold,
     /// The timeline that is received, and the history of the server's newest one.
     timeline: BranchId,
     history: BranchHistory,
@@ -104,11 +109,12 @@ impl PostgresStream {
     /// Begins behind `last` where that is of the server's history and the server still has its log, otherwise where the
     /// slot begins.
     pub(crate) fn begin(server: Server, last: Option<&CapturedPoint>) -> Result<Self> {
-        let segment = Segment::at(server.size, Lsn(0));
+        let (segment, held) = (Segment::at(server.size, Lsn(0)), Hold::new(server.log.block_size));
         let (timeline, history) = (BranchId(1), BranchHistory::first(BranchId(1)));
         let mut stream = PostgresStream {
             server,
             segment,
+            held,
             timeline,
             history,
             link: None,
@@ -128,13 +134,15 @@ impl PostgresStream {
     /// The first connection.
     fn open(&mut self, last: Option<&CapturedPoint>) -> Result<()> {
         let mut keeper = self.keeper()?;
-        let kept = match look_patiently(&mut keeper, IN_USE.0)? {
+        let slot = look_patiently(&mut keeper, IN_USE.0)?;
+        // Nothing is made on a server that turns out to be another.
+        let line = self.line()?;
+        let kept = match slot {
             Slot::Missing => keeper.create()?,
             Slot::Keeps(from) => from,
         };
         let kept = kept.map_or_else(|| keeper.log_end(), Ok)?;
         drop(keeper);
-        let line = self.line()?;
         let known = last
             .map(|point| &point.unit)
             .filter(|unit| self.history.reach(unit.branch).is_some_and(|reach| unit.span.upto <= reach));
@@ -203,8 +211,9 @@ impl PostgresStream {
 
     /// Connects again.
     fn reconnect(&mut self) -> Result<()> {
-        let mut keeper = self.keeper()?;
-        if keeper.look()? == Slot::Missing {
+        let slot = self.keeper()?.look()?;
+        let line = self.line()?;
+        if slot == Slot::Missing {
             let text =
                 "somebody has dropped the slot while its log was captured: the server may have removed log since";
             return Err(Error::new(ErrorKind::Source, text)
@@ -213,8 +222,6 @@ impl PostgresStream {
                     "start the stream again, which makes the slot; it warns if log is missing: take a backup then",
                 ));
         }
-        drop(keeper);
-        let line = self.line()?;
         let Some(reach) = self.history.reach(self.timeline) else {
             let text =
                 format!("the server is on timeline {} now, which does not come from {}", line.timeline, self.timeline);
@@ -224,6 +231,7 @@ impl PostgresStream {
         };
         // What was received beyond the fork belongs to nothing any more.
         self.segment.begin(self.segment.start().min(reach));
+        self.held.again();
         self.start(line)
     }
 
@@ -258,25 +266,46 @@ impl PostgresStream {
             let left = self.segment.take(at, rest)?;
             at = Lsn(at.0.saturating_add((rest.len() - left.len()) as u64));
             rest = left;
+            self.held.look(self.segment.start(), self.segment.bytes());
+            self.let_go();
             if self.segment.is_whole() {
-                let (name, upto) = (self.name()?, self.segment.position());
-                let unit = self.server.log.whole_unit_behind(name, self.segment.before(), self.segment.bytes())?;
-                let branch = self.branch();
-                let bytes = self.segment.turn();
-                self.ready.push_back((CapturedUnit { unit, bytes, cookie: Vec::new(), branch }, Some(upto)));
+                self.turn()?;
             }
         }
         Ok(())
     }
 
+    /// Goes on with the next segment.
+    fn turn(&mut self) -> Result<()> {
+        let (name, upto, branch) = (self.name()?, self.segment.position(), self.branch());
+        let around = Around::Behind(self.held.follower());
+        let unit = self.server.log.whole_unit(name, self.segment.bytes(), around)?;
+        let bytes = self.segment.turn();
+        self.held.add(CapturedUnit { unit, bytes, cookie: Vec::new(), branch }, upto);
+        self.let_go();
+        Ok(())
+    }
+
+    /// Puts whole segments among the units that wait for nothing.
+    fn let_go(&mut self) {
+        self.ready.extend(self.held.take().into_iter().map(|(unit, upto)| (unit, Some(upto))));
+    }
+
+    /// Puts whole segments among the units, whatever is not known of them.
+    fn let_all_go(&mut self) {
+        self.held.give_up();
+        self.let_go();
+    }
+
     /// Puts what there is of the segment among the units, if not all of it was handed over.
     fn hand_over_beginning(&mut self) -> Result<()> {
         self.urgent = false;
+        self.let_all_go();
         if self.segment.waiting_since().is_none() {
             return Ok(());
         }
         let (name, bytes) = (self.name()?, self.segment.bytes().to_vec());
-        let unit = self.server.log.beginning(name, self.segment.before(), &bytes)?;
+        let unit = self.server.log.beginning(name, &bytes, Around::Behind(self.held.follower()))?;
         let captured = CapturedUnit { unit, bytes, cookie: Vec::new(), branch: self.branch() };
         self.ready.push_back((captured, Some(self.segment.position())));
         self.segment.handed_over();
@@ -361,6 +390,9 @@ impl LogStream for PostgresStream {
             if self.ready.is_empty() && self.is_due() {
                 self.hand_over_beginning()?;
             }
+            if self.held.is_due(self.server.options.max_delay) {
+                self.let_all_go();
+            }
             if let Some(unit) = self.hand() {
                 return Ok(Some(unit));
             }
@@ -389,6 +421,7 @@ impl LogStream for PostgresStream {
     }
 
     fn rest(&mut self) -> Result<Option<CapturedUnit>> {
+        self.let_all_go();
         if self.ready.is_empty() && self.server.options.max_delay.is_some() {
             self.hand_over_beginning()?;
         }

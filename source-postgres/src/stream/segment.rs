@@ -7,9 +7,6 @@ use setpiece_core::{Error, ErrorKind, Result};
 
 use crate::wal::{SegmentSize, lsn_text};
 
-/// Segments up to this size are kept after they were handed over: a commit may begin in one and end in the next.
-const REMEMBERED: usize = 64 << 20;
-
 /// A segment under way.
 pub(super) struct Segment {
     size: SegmentSize,
@@ -20,22 +17,18 @@ pub(super) struct Segment {
     handed: usize,
     /// When the first byte came that was not.
     since: Option<Instant>,
-    /// The segment before, and where it begins.
-    before: Option<(Lsn, Vec<u8>)>,
 }
 
 impl Segment {
     /// The segment that holds `lsn`, of which nothing was received.
     pub(super) fn at(size: SegmentSize, lsn: Lsn) -> Self {
         let start = Lsn(lsn.0 - size.offset(lsn));
-        Segment { size, start, bytes: Vec::new(), handed: 0, since: None, before: None }
+        Segment { size, start, bytes: Vec::new(), handed: 0, since: None }
     }
 
     /// Begins again with the segment that holds `lsn`.
     pub(super) fn begin(&mut self, lsn: Lsn) {
-        let before = self.before.take();
         *self = Segment::at(self.size, lsn);
-        self.before = before;
     }
 
     pub(super) fn start(&self) -> Lsn {
@@ -49,12 +42,6 @@ impl Segment {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// The bytes of the segment before, if they are remembered.
-    pub(super) fn before(&self) -> Option<&[u8]> {
-        let (start, bytes) = self.before.as_ref()?;
-        (start.0.checked_add(self.size.bytes()) == Some(self.start.0)).then_some(bytes)
     }
 
     /// Since when bytes wait to be handed over.
@@ -94,7 +81,6 @@ impl Segment {
     /// Goes on with the next segment, and gives the bytes of this one.
     pub(super) fn turn(&mut self) -> Vec<u8> {
         let (start, bytes) = (self.start, std::mem::take(&mut self.bytes));
-        self.before = (bytes.len() <= REMEMBERED).then(|| (start, bytes.clone()));
         self.begin(Lsn(start.0.saturating_add(self.size.bytes())));
         bytes
     }
@@ -121,8 +107,6 @@ mod tests {
         assert_eq!(segment.take(Lsn((6 << 20) - 1), &[4, 5, 6]).unwrap(), [5, 6]);
         assert!(segment.is_whole() && segment.waiting_since().is_some());
         assert_eq!(segment.turn().len(), 1 << 20);
-        assert_eq!((segment.start(), segment.before().map(<[u8]>::len)), (Lsn(6 << 20), Some(1 << 20)));
-        segment.begin(Lsn(9 << 20));
-        assert_eq!(segment.before(), None);
+        assert_eq!((segment.start(), segment.position()), (Lsn(6 << 20), Lsn(6 << 20)));
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use setpiece_core::Result;
 use setpiece_core::backup::BackupReport;
 use setpiece_core::backup::archive::archive;
+use setpiece_core::backup::log::{StreamOptions, stream};
 use setpiece_core::format::Compression;
 use setpiece_core::model::{BranchHistory, FileEntry, FileId, LogUnit, Lsn, PageSet, StateMark, Tablespace, Timestamp};
 use setpiece_core::pipeline::Cancel;
@@ -17,7 +17,7 @@ use setpiece_core::source::{
     BackupRun, BeginRequest, CapturedPoint, ChangeMap, EndInfo, IncrementRule, JoinedChanges, LogStream, NamedPosition,
     NodePosition, PageState, Source, SourceInfo,
 };
-use setpiece_source_postgres::{LogFile, LogHome};
+use setpiece_source_postgres::{LogFile, LogHome, PostgresSource};
 use setpiece_test_postgres::{Builder, Cluster};
 
 use super::{Store, around};
@@ -27,6 +27,8 @@ use super::{Store, around};
 pub enum Way {
     /// The segments that the server archived, and the last bit from its own log.
     Record,
+    /// The segments that were streamed from the server, and the last bit from its own log.
+    Stream,
     /// The server's own log.
     Live,
     /// The server's summaries of its log.
@@ -41,7 +43,7 @@ impl Way {
         let builder = match self {
             Way::Live => builder.setting("wal_keep_size", "4GB"),
             Way::Summaries => builder.setting("summarize_wal", "on"),
-            Way::Record | Way::Scan => builder,
+            Way::Record | Way::Stream | Way::Scan => builder,
         };
         let mut cluster = builder.init();
         let archiver = Archiver::of(&mut cluster, self);
@@ -55,7 +57,7 @@ impl Way {
             return;
         }
         cluster.execute("CREATE TABLE IF NOT EXISTS switched (n int); INSERT INTO switched VALUES (1)");
-        cluster.execute("SELECT pg_switch_wal()");
+        let switched = cluster.psql("SELECT pg_switch_wal()");
         cluster.execute("CHECKPOINT");
         let limit = Duration::from_secs(60);
         match self {
@@ -63,6 +65,10 @@ impl Way {
             Way::Record => {
                 let waits = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name ~ '^[0-9A-F]{24}.ready$'";
                 cluster.wait_until(&format!("SELECT ({waits}) = 0"), limit);
+            }
+            Way::Stream => {
+                let slots = "SELECT coalesce(bool_or(restart_lsn >=";
+                cluster.wait_until(&format!("{slots} '{switched}'), false) FROM pg_replication_slots"), limit);
             }
             Way::Summaries => {
                 let redo = "SELECT redo_lsn FROM pg_control_checkpoint()";
@@ -83,7 +89,7 @@ impl Way {
     /// What the decision of an increment must say. A server that stands still has no summaries.
     fn says(self, online: bool) -> &'static [&'static str] {
         match self {
-            Way::Record => {
+            Way::Record | Way::Stream => {
                 &["changed pages: from the redo on record up to LSN", "then from the server's own log since"]
             }
             Way::Live => &["changed pages: from the server's own log since"],
@@ -186,9 +192,11 @@ impl BackupRun for OnlyRun<'_> {
     }
 }
 
-/// Archives what the server wants archived while it lives, as the archive command of a cluster made by [`Way::prepare`].
+/// Archives what the server wants archived while it lives, as the archive command of a cluster made by [`Way::prepare`];
+/// or streams from it.
 pub struct Archiver {
-    stop: AtomicBool,
+    stop: Cancel,
+    uri: String,
     data: PathBuf,
     done: PathBuf,
 }
@@ -202,12 +210,17 @@ impl Archiver {
             let command = format!("until test -e {}/%f; do sleep 0.02; done", done.display());
             cluster.option("archive_command", &command);
         }
-        Archiver { stop: AtomicBool::new(false), data, done }
+        Archiver { stop: Cancel::new(), uri: cluster.uri(), data, done }
+    }
+
+    fn stream(&self, store: &Store) {
+        let source = PostgresSource::open(&self.uri).unwrap();
+        stream(&store.0, &source, &StreamOptions::default(), around(&self.stop)).unwrap();
     }
 
     fn run(&self, store: &Store) {
         let mut handled = BTreeSet::new();
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.stop.is_cancelled() {
             let names = fs::read_dir(self.data.join("pg_wal/archive_status")).into_iter().flatten();
             let mut names: Vec<String> = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
             names.sort();
@@ -227,7 +240,7 @@ pub fn archiving<T>(way: Way, archiver: &Archiver, store: &Store, work: impl FnO
     struct Stop<'a>(&'a Archiver);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
-            self.0.stop.store(true, Ordering::Relaxed);
+            self.0.stop.cancel();
         }
     }
     thread::scope(|scope| {
@@ -235,6 +248,9 @@ pub fn archiving<T>(way: Way, archiver: &Archiver, store: &Store, work: impl FnO
         let _stop = Stop(archiver);
         if way == Way::Record {
             scope.spawn(|| archiver.run(store));
+        }
+        if way == Way::Stream {
+            scope.spawn(|| archiver.stream(store));
         }
         work()
     })
