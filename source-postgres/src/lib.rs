@@ -13,6 +13,7 @@ mod control;
 mod dialect;
 mod directory;
 mod identity;
+mod locate;
 mod manifest;
 mod open;
 mod page;

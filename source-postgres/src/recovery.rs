@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::time::SystemTime;
 
-use setpiece_core::model::{BranchHistory, FileEntry, LogUnit, Lsn, SourceId, Until};
+use setpiece_core::model::{BranchHistory, BranchId, FileEntry, LogUnit, Lsn, SourceId, Until};
 use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery, Reuse};
 use setpiece_core::{Error, ErrorKind, Result};
 
@@ -102,6 +102,10 @@ impl Recovery for PostgresRecovery {
 
     fn stops_at(&self, _until: &Until) -> bool {
         true
+    }
+
+    fn locate(&self, until: &Until, log: &mut dyn LogFeed) -> Result<Vec<(BranchId, Lsn)>> {
+        crate::locate::locate(until, log)
     }
 
     fn open(&self, directory: &Path, how: &OpenRequest<'_>) -> Result<()> {
