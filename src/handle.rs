@@ -256,7 +256,7 @@ impl Setpiece {
     /// # Errors
     /// As [`plan`](crate::restore::plan()).
     pub fn plan(&self, request: &RestoreRequest) -> Result<RestorePlan> {
-        crate::restore::plan(&self.repository, request, self.around())
+        crate::restore::plan(&self.repository, &self.recoveries, request, self.around())
     }
 
     /// Reads one page back, as a set has it.

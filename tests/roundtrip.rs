@@ -81,7 +81,7 @@ fn an_increment_stores_only_what_changed_and_a_restore_reads_only_what_lives() {
         tiny.write(2, page, 10);
     }
     take(&repository, &tiny, Level::Differential, |_| {}).unwrap();
-    let plan = plan(&repository, &RestoreRequest::default(), quiet(&Cancel::new())).unwrap();
+    let plan = plan(&repository, &[], &RestoreRequest::default(), quiet(&Cancel::new())).unwrap();
     assert_eq!(plan.shares[1].frames + plan.shares[2].frames, 0, "frames whose pages were all replaced are not read");
     assert!(plan.totals.dead_frames >= 4);
     assert_eq!(plan.totals.pages, 2 * 4000 + 1);

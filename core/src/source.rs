@@ -563,6 +563,18 @@ pub trait Recovery: Send + Sync {
         !matches!(until, Until::Name(_) | Until::Transaction(_))
     }
 
+    /// Finds where recovery along `log` would stop at `until`, a name or a transaction: for each place the branch of the unit
+    /// and the LSN behind the record, in the order of the redo. The redo has no gap and may begin within a record; what
+    /// cannot be read ends it. Asked before anything is restored, and only for targets that [`Recovery::stops_at`] takes.
+    ///
+    /// # Errors
+    /// What `log` fails with.
+    fn locate(&self, until: &Until, log: &mut dyn LogFeed) -> Result<Vec<(BranchId, Lsn)>> {
+        let _unused_by_most = (until, log);
+        Err(Error::new(ErrorKind::Unsupported, format!("{} cannot be searched for such a target", self.engine()))
+            .remedy("recover to an LSN or a moment"))
+    }
+
     /// Starts the restored database and waits until it is open to its users. `directory` is where it was published.
     ///
     /// # Errors

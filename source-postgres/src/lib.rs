@@ -14,6 +14,7 @@ mod dialect;
 mod directory;
 mod history;
 mod identity;
+mod locate;
 mod manifest;
 mod open;
 mod page;

@@ -27,7 +27,7 @@ pub(crate) fn open(directory: &Path, dialect: Dialect, how: &OpenRequest<'_>) ->
     let log = directory.join(LOG);
     let program = find_program(directory, dialect, how.programs)?;
     let mut command = Command::new(&program);
-    if let Some(config) = configuration(directory, Path::new(KEPT_APART))? {
+    if let Some(config) = configuration(directory, dialect, Path::new(KEPT_APART))? {
         // The programs of the server take this apart as a shell would.
         command.arg("-o").arg(format!("-c config_file='{}'", config.display().to_string().replace('\'', "'\\''")));
     }
@@ -73,14 +73,14 @@ fn failed(directory: &Path, text: &str, log: &Path) -> Error {
 
 /// The configuration of a cluster whose directory has none: the one of which the distribution says that it belongs to this
 /// directory; `None` when it lies in the directory.
-fn configuration(directory: &Path, apart: &Path) -> Result<Option<PathBuf>> {
-    const NAME: &str = "postgresql.conf";
-    if directory.join(NAME).exists() || directory.join("kingbase.conf").exists() {
+fn configuration(directory: &Path, dialect: Dialect, apart: &Path) -> Result<Option<PathBuf>> {
+    let name = dialect.settings_file();
+    if directory.join(name).exists() {
         return Ok(None);
     }
     let below = |place: &Path| fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found =
-        below(apart).flat_map(|version| below(&version).map(|cluster| cluster.join(NAME)).collect::<Vec<_>>());
+        below(apart).flat_map(|version| below(&version).map(|cluster| cluster.join(name)).collect::<Vec<_>>());
     found.find(|config| belongs(config, directory)).map(Some).ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "the cluster's configuration is not in its directory, and so not in the backup")
             .on(directory.display().to_string())
@@ -103,7 +103,7 @@ fn find_program(directory: &Path, dialect: Dialect, programs: &[PathBuf]) -> Res
     let name = dialect.name("ctl");
     let version = fs::read_to_string(directory.join(dialect.version_file())).unwrap_or_default();
     let version = version.trim();
-    let usual = [format!("/usr/lib/postgresql/{version}/bin"), format!("/usr/pgsql-{version}/bin")].map(PathBuf::from);
+    let usual = dialect.usual_programs(version);
     let found = programs.iter().chain(&usual).map(|place| place.join(&name)).find(|path| path.is_file());
     found.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("{name} of version {version} was not found"))
@@ -126,11 +126,11 @@ mod tests {
             let text = format!("port = 5432\ndata_directory = '{of}'\t# use data in another directory\n");
             fs::write(dir.join("postgresql.conf"), text).unwrap();
         }
-        let found = configuration(Path::new("/srv/main"), &apart).unwrap();
+        let found = configuration(Path::new("/srv/main"), Dialect::Postgresql, &apart).unwrap();
         assert_eq!(found, Some(apart.join("15/main/postgresql.conf")));
-        let none = configuration(Path::new("/srv/other"), &apart).unwrap_err();
+        let none = configuration(Path::new("/srv/other"), Dialect::Postgresql, &apart).unwrap_err();
         assert_eq!(none.kind(), ErrorKind::NotFound);
         fs::write(place.path().join("postgresql.conf"), "").unwrap();
-        assert_eq!(configuration(place.path(), &apart).unwrap(), None);
+        assert_eq!(configuration(place.path(), Dialect::Postgresql, &apart).unwrap(), None);
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::time::SystemTime;
 
-use setpiece_core::model::{BranchHistory, FileEntry, LogUnit, Lsn, SourceId, Until};
+use setpiece_core::model::{BranchHistory, BranchId, FileEntry, LogUnit, Lsn, SourceId, Until};
 use setpiece_core::source::{LogFeed, OpenRequest, PageState, RecoverRequest, Recovered, Recovery, Reuse};
 use setpiece_core::{Error, ErrorKind, Result};
 
@@ -82,7 +82,7 @@ impl Recovery for PostgresRecovery {
                 write(&wal.join(history_name(timeline)), text.as_bytes())?;
             }
         }
-        settings::write(directory, request, redo_ends)?;
+        settings::write(self.0, directory, request, redo_ends)?;
         manifest::write(self.0, request, range, SystemTime::now())?;
         Ok(Recovered { lsn: stops_at(request), time: None, branch: None })
     }
@@ -103,6 +103,10 @@ impl Recovery for PostgresRecovery {
 
     fn stops_at(&self, _until: &Until) -> bool {
         true
+    }
+
+    fn locate(&self, until: &Until, log: &mut dyn LogFeed) -> Result<Vec<(BranchId, Lsn)>> {
+        crate::locate::locate(until, log)
     }
 
     fn open(&self, directory: &Path, how: &OpenRequest<'_>) -> Result<()> {
@@ -149,9 +153,9 @@ impl PostgresRecovery {
             .map_or_else(|_| place.to_owned(), |rest| request.directory.join(rest));
         let control = request.carried.iter().find(|file| file.path.as_str() == self.0.control_file());
         let version = fs::read_to_string(request.directory.join(self.0.version_file())).unwrap_or_default();
-        let Some(control) = control.filter(|_| self.0 == Dialect::Postgresql) else { return make_directory(&now) };
+        let Some(control) = control else { return make_directory(&now) };
         let catalog = Control::decode(&control.bytes)?.catalog_version;
-        make_directory(&now.join(format!("PG_{}_{catalog}", version.trim())))
+        make_directory(&now.join(self.0.tablespace_directory(&version, catalog)))
     }
 }
 

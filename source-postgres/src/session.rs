@@ -26,6 +26,7 @@ pub(crate) struct Session {
 /// What a server says of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerFacts {
+    pub dialect: Dialect,
     pub version: String,
     pub system_identifier: u64,
     pub data_directory: PathBuf,
@@ -51,10 +52,12 @@ pub(crate) struct Stopped {
 }
 
 impl Session {
+    /// Connects to a server that is of the dialect given, or of the one that it says it is.
     pub(crate) fn connect(info: &ConnectInfo, dialect: Dialect) -> Result<Self> {
         let mut client = Client::connect(info, Mode::Sql)?;
-        let version = one(&mut client, "SELECT current_setting('server_version_num') AS v")?;
-        let version: u32 = number(version.get("v")?)?;
+        let said = one(&mut client, "SELECT current_setting('server_version_num') AS v, version() AS text")?;
+        let version: u32 = number(said.get("v")?)?;
+        let dialect = Dialect::of_server(dialect, said.get("text")?);
         if version < OLDEST {
             return Err(Error::new(ErrorKind::Unsupported, format!("the server is of version {version}"))
                 .on(info.to_string())
@@ -95,6 +98,7 @@ impl Session {
         let settings =
             self.client.query(&format!("SELECT name, setting FROM {settings} WHERE name IN ({list}) ORDER BY name"))?;
         Ok(ServerFacts {
+            dialect: self.dialect,
             version: row.get("version")?.to_owned(),
             // The server's integers are signed; the identifier is not.
             system_identifier: number::<i64>(row.get("system")?)?.cast_unsigned(),

@@ -7,16 +7,16 @@ use setpiece_core::model::{Lsn, Timestamp, Until};
 use setpiece_core::source::RecoverRequest;
 use setpiece_core::{Error, Result};
 
-/// The file that the server reads last, so that what it says counts.
-const FILE: &str = "postgresql.auto.conf";
+use crate::dialect::Dialect;
+
 /// Settings that an earlier recovery of the same cluster may have left.
 const OURS: [&str; 4] = ["recovery_target", "restore_command", "recovery_end_command", "archive_cleanup_command"];
 
 /// Writes where recovery stops, and the file that makes the server recover.
 ///
 /// `redo_ends` is the end of the redo that is at hand: a target there is none, the server stops by itself.
-pub(crate) fn write(directory: &Path, request: &RecoverRequest<'_>, redo_ends: Lsn) -> Result<()> {
-    let path = directory.join(FILE);
+pub(crate) fn write(dialect: Dialect, directory: &Path, request: &RecoverRequest<'_>, redo_ends: Lsn) -> Result<()> {
+    let path = directory.join(dialect.last_settings_file());
     let failed = |error| Error::io(path.display().to_string(), error);
     let before = if path.exists() { fs::read_to_string(&path).map_err(failed)? } else { String::new() };
     let kept = before.lines().filter(|line| !OURS.iter().any(|name| line.trim_start().starts_with(name)));

@@ -12,7 +12,6 @@ use setpiece_core::{Error, ErrorKind, Result};
 use crate::archive::LogHome;
 use crate::client::ConnectInfo;
 use crate::control::Control;
-use crate::dialect::Dialect;
 use crate::identity::source_id;
 use crate::protocol::ProtocolRun;
 use crate::run::{Files, Run};
@@ -24,7 +23,6 @@ use crate::tree::walk;
 /// A server that runs on this machine, or whose data directory is mounted here.
 pub struct PostgresSource {
     connect: ConnectInfo,
-    dialect: Dialect,
     capture: CaptureOptions,
     /// Whether the files are to come through the replication protocol.
     via_protocol: bool,
@@ -49,10 +47,8 @@ impl PostgresSource {
     /// The server that a connection leads to. Connects when something is asked of it.
     #[must_use]
     pub fn at(connect: ConnectInfo) -> Self {
-        let dialect = connect.dialect();
         PostgresSource {
             connect,
-            dialect,
             capture: CaptureOptions::default(),
             via_protocol: false,
             facts: Mutex::default(),
@@ -72,7 +68,7 @@ impl PostgresSource {
         // It may have been cut off meanwhile.
         match idle.and_then(Session::still_there) {
             Some(session) => Ok(session),
-            None => Session::connect(&self.connect, self.dialect),
+            None => Session::connect(&self.connect, self.connect.dialect()),
         }
     }
 
@@ -114,8 +110,9 @@ impl PostgresSource {
         match archive {
             Some(archive) => Ok(LogHome::of(self.info()?, self.log()?).in_archive(archive)),
             None => {
-                let (directory, control) = self.directory(&self.facts()?)?;
-                Ok(LogHome::of(self.info()?, LogDirectory::of(&directory, self.dialect, &control)))
+                let facts = self.facts()?;
+                let (directory, control) = self.directory(&facts)?;
+                Ok(LogHome::of(self.info()?, LogDirectory::of(&directory, facts.dialect, &control)))
             }
         }
     }
@@ -129,7 +126,7 @@ impl PostgresSource {
                 .remedy("back up as a superuser, or as a member of pg_read_all_settings"));
         }
         let place = || format!("{} of {}", path.display(), self.connect);
-        let (control, _) = Control::read(&path, self.dialect).map_err(|error| {
+        let (control, _) = Control::read(&path, facts.dialect).map_err(|error| {
             error.on(place()).remedy(
                 "back up on the server's machine, as the user that the server runs as, or add via=protocol to the URL",
             )
@@ -149,7 +146,7 @@ impl Source for PostgresSource {
         Ok(SourceInfo {
             id: source_id(facts.system_identifier),
             name: name_of(&facts),
-            engine: self.dialect.engine().into(),
+            engine: facts.dialect.engine().into(),
             version: facts.version,
             tablespace_scope: false,
         })
@@ -173,10 +170,10 @@ impl Source for PostgresSource {
         let facts = self.facts()?;
         refuse_unfit(&facts)?;
         if self.via_protocol {
-            return Ok(Box::new(ProtocolRun::begin(&self.connect, self.dialect, self.session()?, facts)?));
+            return Ok(Box::new(ProtocolRun::begin(&self.connect, facts.dialect, self.session()?, facts)?));
         }
         let (directory, control) = self.directory(&facts)?;
-        let log = LogDirectory::of(&directory, self.dialect, &control);
+        let log = LogDirectory::of(&directory, facts.dialect, &control);
         let mut session = self.session()?;
         if let Err(error) = session.reserve_log() {
             tracing::warn!(%error, "the server keeps its log for the backup only as long as its settings say");
@@ -185,10 +182,10 @@ impl Source for PostgresSource {
         let begin = session.start()?;
         let timeline = session.timeline()?;
         let branch = log.history(timeline)?;
-        let tree = walk(&directory, self.dialect, &control, &session.tablespaces()?)?;
+        let tree = walk(&directory, facts.dialect, &control, &session.tablespaces()?)?;
         Ok(Box::new(Run {
             directory,
-            dialect: self.dialect,
+            dialect: facts.dialect,
             begin: [NodePosition { node: NODE, lsn: begin, seq: Some(log.number(begin)) }],
             timeline,
             branch,
@@ -206,7 +203,7 @@ impl Source for PostgresSource {
     fn log_stream(&self, last: Option<&CapturedPoint>) -> Result<Box<dyn LogStream + '_>> {
         let log = self.log()?;
         let size = log.size()?;
-        let (connect, dialect, options) = (self.connect.clone(), self.dialect, self.capture.clone());
+        let (connect, dialect, options) = (self.connect.clone(), self.facts()?.dialect, self.capture.clone());
         Ok(Box::new(PostgresStream::begin(Server { connect, dialect, options, log, size }, last)?))
     }
 }

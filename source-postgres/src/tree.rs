@@ -206,6 +206,7 @@ fn keeps_file(dialect: Dialect, name: &str, below: &str, unlogged: &HashSet<&str
         "current_logfiles",
         "current_logfiles.tmp",
         "postgresql.auto.conf.tmp",
+        "kingbase.auto.conf.tmp",
         "recovery.signal",
         "standby.signal",
         "kingbase.pid",

@@ -3,17 +3,13 @@
 
 mod common;
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Store, around, open, reachable};
-use setpiece_core::backup::archive::archive;
-use setpiece_core::format::Compression;
+use common::{Store, archive_all, open, reachable};
 use setpiece_core::model::{Level, Scope, Until};
-use setpiece_core::pipeline::Cancel;
 use setpiece_core::source::{BeginRequest, Source};
-use setpiece_source_postgres::{LogFile, LogHome, PostgresSource};
+use setpiece_source_postgres::PostgresSource;
 use setpiece_test_postgres::{Cluster, StopMode, Version, every_version};
 
 every_version!(a_standby_is_backed_up_while_its_primary_works);
@@ -23,19 +19,6 @@ fn primary(version: Version) -> Cluster {
     cluster.execute("CREATE TABLE t (id serial PRIMARY KEY, words text)");
     cluster.execute("INSERT INTO t (words) SELECT repeat(md5(i::text), 9) FROM generate_series(1, 20000) i");
     cluster
-}
-
-/// Archives every whole segment that the primary has.
-fn archive_all(store: &Store, primary: &Cluster) {
-    let name = primary.psql("SELECT pg_walfile_name(pg_switch_wal())");
-    let home = LogHome::open(primary.data_dir()).unwrap();
-    let entries = fs::read_dir(primary.data_dir().join("pg_wal")).unwrap().map(|entry| entry.unwrap().path());
-    let mut segments: Vec<_> = entries.filter(|path| path.is_file()).collect();
-    segments.sort();
-    for path in segments.iter().filter(|path| path.file_name().unwrap().to_str().unwrap() <= name.as_str()) {
-        let LogFile::Keep(info, unit) = home.file(path).unwrap() else { continue };
-        archive(&store.0, &info, &unit, Compression::Zstd(1), around(&Cancel::new())).unwrap();
-    }
 }
 
 fn a_standby_is_backed_up_while_its_primary_works(version: Version) {
@@ -78,7 +61,7 @@ fn a_standby_is_backed_up_while_its_primary_works(version: Version) {
     // The segment that grew when the set was taken does not hide the whole one that the primary archives.
     primary.execute("INSERT INTO t (words) VALUES ('last')");
     let held = primary.dump_logged();
-    archive_all(&store, &primary);
+    archive_all(&store, &primary, |_| ());
     let latest = dir.path().join("latest");
     store.try_restore(Until::Latest, &latest, &[]).unwrap();
     assert_eq!(open(&primary, &latest).dump_logged(), held);

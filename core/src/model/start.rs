@@ -30,6 +30,9 @@ pub struct StartRequest<'a> {
     pub target: &'a RecoveryTarget,
     /// The set that the user insists on.
     pub set: Option<SetId>,
+    /// Where a target lies that only the engine can find: the branches and LSNs at which the engine, looking through redo,
+    /// found that it would stop. `None` when nobody looked.
+    pub found: Option<&'a [(BranchId, Lsn)]>,
 }
 
 /// How the target is reached.
@@ -95,6 +98,8 @@ pub enum Why {
     Ambiguous,
     /// No point of that name is on record.
     NoPoint,
+    /// No redo on record holds the end of that transaction.
+    NoTransaction,
     /// No set lies between that point and another one of the same name before it, at which the engine would stop.
     EarlierPoint,
 }
@@ -138,6 +143,9 @@ impl fmt::Display for Unreachable {
                  before it",
             ),
             Why::NoPoint => f.write_str("no point of that name is on record"),
+            Why::NoTransaction => f.write_str(
+                "no redo on record holds its end (the number of a subtransaction is none that recovery could stop at)",
+            ),
             Why::EarlierPoint => f.write_str(
                 "no set lies between it and the point of the same name before it, where recovery would stop",
             ),
@@ -198,8 +206,8 @@ fn instead(error: &Unreachable) -> &'static str {
 /// that the user insists on when that one does not lie in the newest's history.
 ///
 /// Of several points with the name wanted the newest counts that can be reached. For transactions, whose LSN only the
-/// engine knows, and for names in redo of which it is not recorded what points it has, the newest set is taken; name a set
-/// to start earlier.
+/// engine knows, and for names in redo of which it is not recorded what points it has, [`StartRequest::found`] counts; where
+/// nobody looked, the newest set is taken, and whoever wants to start earlier names a set.
 /// `sets` and `units` are as for [`window::windows`].
 ///
 /// # Errors
@@ -229,14 +237,15 @@ pub fn choose_start<'u>(
         Some(named) => named.id == set.id,
         None => window::can_start(set, request.scope) && index.whole_chain(set.id, usable).is_ok(),
     };
-    let found = match points_on_record(&evidence, request.target, units) {
-        Some(points) if points.is_empty() => return Err(fail(Some(history.current), Why::NoPoint)),
+    let found = match points_known(request, &history, units) {
+        Some(points) if points.is_empty() => return Err(fail(Some(history.current), nowhere(request.target))),
         Some(points) => {
+            let points: Vec<RecoveryTarget> = points.into_iter().map(|point| at(point, request.target)).collect();
             let reached = best_for_points(&evidence, &points, &may_start);
-            if reached.is_none() && best(&evidence, &at(points[0]), &may_start).is_some() {
+            if reached.is_none() && best(&evidence, &points[0], &may_start).is_some() {
                 return Err(fail(Some(history.current), Why::EarlierPoint));
             }
-            reached.ok_or(at(points[0]))
+            reached.ok_or(points[0].clone())
         }
         None => best(&evidence, request.target, &may_start).ok_or(request.target.clone()),
     };
@@ -250,6 +259,20 @@ pub fn choose_start<'u>(
     let chain = index.chain(set).map_err(|error| fail(Some(history.current), Why::Chain(error)))?;
     let chain = chain.iter().map(|set| set.id).collect();
     Ok(Start { set, chain, reaches: reach.upto, gap: reach.gap, logs: reach.logs, history })
+}
+
+/// The history that a recovery would go along; `None` when there is none, for reasons that [`choose_start`] gives.
+#[must_use]
+pub fn history_wanted(
+    request: &StartRequest<'_>,
+    sets: &[SetSummary],
+    usable: &Usable<'_>,
+    units: &[LogUnit],
+) -> Option<BranchHistory> {
+    let index = ById::new(sets);
+    let named = request.set.map(|id| named_set(request, id, &index, usable)).transpose().ok()?;
+    let (sets, units) = concerned(request, sets, units);
+    wanted_history(request.target, named, &sets, units)
 }
 
 /// The sets and units that matter to the request. A table set is whole by itself, and the log of the database does not
@@ -301,39 +324,59 @@ fn wanted_history(
     }
 }
 
-/// The LSNs of the points with the name that is the target, newest first; `None` when the target is no name, or when none
-/// is found and there is redo of which it is not recorded what points it has.
-fn points_on_record(evidence: &Evidence<'_, '_>, target: &RecoveryTarget, units: &[LogUnit]) -> Option<Vec<Lsn>> {
-    let Until::Name(name) = &target.until else { return None };
-    let inside = || units.iter().filter(|unit| evidence.history.reach(unit.branch) > Some(unit.span.after));
+/// Where the engine would stop, newest first: as it was found in the redo, or as it is recorded of a name. `None` when the
+/// target is no such point, or when nobody looked and no name is found on record that does not tell all names.
+fn points_known(request: &StartRequest<'_>, history: &BranchHistory, units: &[LogUnit]) -> Option<Vec<Lsn>> {
+    let (mut points, all) = match (request.found, &request.target.until) {
+        (Some(found), _) => (found.to_vec(), true),
+        (None, Until::Name(name)) => (points_named(name, units), names_told(history, units)),
+        (None, _) => return None,
+    };
+    points.retain(|(branch, lsn)| lineage::contains(history, *branch, *lsn));
+    let mut points: Vec<Lsn> = points.into_iter().map(|(_, lsn)| lsn).collect();
+    points.sort_unstable_by_key(|lsn| Reverse(*lsn));
+    points.dedup();
+    (all || !points.is_empty()).then_some(points)
+}
+
+fn points_named(name: &str, units: &[LogUnit]) -> Vec<(BranchId, Lsn)> {
+    let named = |unit: &'_ LogUnit| {
+        let points = unit.points.iter().flatten().filter(|point| point.name == name);
+        points.map(|point| (unit.branch, point.lsn)).collect::<Vec<_>>()
+    };
+    units.iter().flat_map(named).collect()
+}
+
+/// Whether it is recorded of all redo along a history what points with names it has.
+#[must_use]
+pub fn names_told(history: &BranchHistory, units: &[LogUnit]) -> bool {
+    let inside = || units.iter().filter(|unit| history.reach(unit.branch) > Some(unit.span.after));
     // The same redo may be on record several times.
     let key = |unit: &LogUnit| (unit.node, unit.branch, unit.seq);
     let known: BTreeSet<_> = inside().filter(|unit| unit.points.is_some()).map(key).collect();
-    let all_known = inside().all(|unit| known.contains(&key(unit)));
-    let mut found = Vec::new();
-    for unit in inside() {
-        let named = unit.points.iter().flatten().filter(|point| point.name == *name);
-        let in_history = named.filter(|point| lineage::contains(evidence.history, unit.branch, point.lsn));
-        found.extend(in_history.map(|point| point.lsn));
-    }
-    found.sort_unstable_by_key(|lsn| Reverse(*lsn));
-    found.dedup();
-    (all_known || !found.is_empty()).then_some(found)
+    inside().all(|unit| known.contains(&key(unit)))
 }
 
-fn at(point: Lsn) -> RecoveryTarget {
-    RecoveryTarget { until: Until::Lsn(point), exclusive: false, branch: None }
+/// The target that a point is; before or behind it counts for a transaction only.
+fn at(point: Lsn, target: &RecoveryTarget) -> RecoveryTarget {
+    let exclusive = target.exclusive && matches!(target.until, Until::Transaction(_));
+    RecoveryTarget { until: Until::Lsn(point), exclusive, branch: None }
+}
+
+fn nowhere(target: &RecoveryTarget) -> Why {
+    if matches!(target.until, Until::Transaction(_)) { Why::NoTransaction } else { Why::NoPoint }
 }
 
 /// The start for the newest of `points` that recovery from some set meets first.
 fn best_for_points<'u>(
     evidence: &Evidence<'_, 'u>,
-    points: &[Lsn],
+    points: &[RecoveryTarget],
     may_start: &dyn Fn(&SetSummary) -> bool,
 ) -> Option<(SetId, Reach<'u>)> {
     points.iter().enumerate().find_map(|(number, point)| {
-        let before = points.get(number + 1).copied().unwrap_or_default();
-        best(evidence, &at(*point), &|set| set.bak_end_lsn >= before && may_start(set))
+        let before = points.get(number + 1);
+        let behind = |set: &SetSummary| before.is_none_or(|before| !precedes(set, before));
+        best(evidence, point, &|set| behind(set) && may_start(set))
     })
 }
 

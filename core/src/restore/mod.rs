@@ -10,6 +10,7 @@ mod durable;
 pub mod feed;
 mod fetch;
 mod gather;
+mod locate;
 mod output;
 mod page;
 mod places;
@@ -75,7 +76,7 @@ pub fn restore(
 ) -> Result<RestoreReport> {
     check_channels(request.channels)?;
     around.step("plan")?;
-    let plan = plan::plan(repository, request, around)?;
+    let plan = plan::plan(repository, recoveries, request, around)?;
     let engine = recovery_for(recoveries, &plan)?;
     around.step("target")?;
     let workplace = match survey(engine, &plan, request, to)? {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::doubts;
+use super::locate::{self, unit_key};
 use super::request::RestoreRequest;
 use crate::catalog::index::{ChainIndex, SectionMap, sections};
 use crate::catalog::{Catalog, Surroundings};
@@ -13,11 +14,12 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::{PieceKind, SetMeta};
 use crate::media::repository::Repository;
-use crate::model::start::{StartRequest, choose_start};
+use crate::model::start::StartRequest;
 use crate::model::{
     BranchHistory, BranchId, CarriedFile, Consistency, FileEntry, LogUnit, Lsn, RecoveryTarget, Scope, SetId,
     SetSummary, SourceId, Tablespace, TablespaceKind,
 };
+use crate::source::Recovery;
 
 /// What a restore reads and writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +94,12 @@ pub struct RestorePlan {
 /// # Errors
 /// [`ErrorKind::Unreachable`] when the target cannot be reached, [`ErrorKind::ChainBroken`] when a set of the chain is
 /// not whole, [`ErrorKind::Damaged`] when an index does not hold every page.
-pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundings<'_>) -> Result<RestorePlan> {
+pub fn plan(
+    repository: &Repository,
+    recoveries: &[&dyn Recovery],
+    request: &RestoreRequest,
+    around: Surroundings<'_>,
+) -> Result<RestorePlan> {
     repository.must_be_readable()?;
     let catalog = Catalog::load(repository, around.cache)?;
     let source = find_source(&catalog, request)?;
@@ -100,9 +107,8 @@ pub fn plan(repository: &Repository, request: &RestoreRequest, around: Surroundi
     let set =
         request.set.as_deref().map(|word| catalog.find_of(source, word).map(|record| record.summary.id)).transpose()?;
     let units: Vec<LogUnit> = catalog.of_source(source).flat_map(|record| record.log.iter().cloned()).collect();
-    let usable = |set: SetId| catalog.whole(set).map_err(|error| error.to_string());
-    let asked = StartRequest { source, scope: &scope, target: &request.target, set };
-    let start = choose_start(&asked, &catalog.summaries(), &usable, &units)?;
+    let asked = StartRequest { source, scope: &scope, target: &request.target, set, found: None };
+    let start = locate::start(repository, &catalog, recoveries, &asked, &units, around)?;
     if let Some(gap) = start.gap {
         let text = format!("{gap}; recovery ends before that, at LSN {}", start.reaches);
         around.observer.event(&Event::Warning { text });
@@ -175,11 +181,9 @@ fn log_in_order(
         units.retain(|unit| !whole.iter().any(|more| more.span.upto > unit.span.upto && more.supersedes(unit)));
     }
     units.sort_by_key(|unit| (unit.span.after, unit.node, unit.span.upto));
-    let last = |unit: &LogUnit| unit.links.as_ref().and_then(|links| links.states.last().map(|state| state.mark));
-    let key = |unit: &LogUnit| (unit.node, unit.branch, unit.seq, unit.span.after, unit.span.upto, last(unit));
-    let mut holders: BTreeMap<_, SetId> = catalog.units().map(|(set, unit)| (key(unit), set)).collect();
-    holders.extend(meta.log.iter().map(|unit| (key(unit), meta.summary.id)));
-    let found = units.into_iter().map(|unit| match holders.get(&key(&unit)) {
+    let mut holders: BTreeMap<_, SetId> = catalog.units().map(|(set, unit)| (unit_key(unit), set)).collect();
+    holders.extend(meta.log.iter().map(|unit| (unit_key(unit), meta.summary.id)));
+    let found = units.into_iter().map(|unit| match holders.get(&unit_key(&unit)) {
         Some(set) => Ok((*set, unit)),
         None => Err(Error::new(ErrorKind::Internal, "redo was chosen that no set holds")),
     });

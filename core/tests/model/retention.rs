@@ -63,7 +63,7 @@ fn reachable(world: &World, sets: &[SetSummary], branch: BranchId, until: Until)
     let on_record = |(number, _): &(usize, &LogUnit)| sets.iter().any(|set| set.id == id(1000 + number));
     let units: Vec<LogUnit> = world.units.iter().enumerate().filter(on_record).map(|(_, unit)| unit.clone()).collect();
     let target = RecoveryTarget { until, exclusive: false, branch: Some(branch) };
-    let request = StartRequest { source: SOURCE, scope: &Scope::Database, target: &target, set: None };
+    let request = StartRequest { source: SOURCE, scope: &Scope::Database, target: &target, set: None, found: None };
     choose_start(&request, sets, &|set| world.usable(set), &units).ok().map(|start| start.set)
 }
 

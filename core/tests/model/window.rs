@@ -85,7 +85,7 @@ fn ask<'w>(
     set: Option<SetId>,
 ) -> Result<Start<'w>, Box<Unreachable>> {
     choose_start(
-        &StartRequest { source: SOURCE, scope, target, set },
+        &StartRequest { source: SOURCE, scope, target, set, found: None },
         &world.sets,
         &|set| world.usable(set),
         &world.units,
@@ -481,7 +481,7 @@ fn a_name_is_looked_for_on_record() {
     ];
     let find = |sets: &[SetSummary], units: &[LogUnit], name: &str| {
         let target = RecoveryTarget { until: Until::Name(name.into()), exclusive: false, branch: None };
-        let request = StartRequest { source: SOURCE, scope: &Scope::Database, target: &target, set: None };
+        let request = StartRequest { source: SOURCE, scope: &Scope::Database, target: &target, set: None, found: None };
         choose_start(&request, sets, &|_| Ok(()), units)
             .map(|start| (start.set, start.reaches))
             .map_err(|error| error.why)

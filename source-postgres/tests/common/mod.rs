@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use setpiece_core::Result;
+use setpiece_core::backup::archive::archive;
 use setpiece_core::backup::{BackupOptions, BackupReport, Surroundings, backup, new_repository_id};
 use setpiece_core::events::Silent;
+use setpiece_core::format::Compression;
 use setpiece_core::media::memory::MemoryMedium;
 use setpiece_core::media::repository::Repository;
-use setpiece_core::model::{Level, RecoveryTarget, Until};
+use setpiece_core::model::{Level, LogUnit, RecoveryTarget, Until};
 use setpiece_core::pipeline::Cancel;
 use setpiece_core::restore::{RestoreReport, RestoreRequest, restore};
 use setpiece_core::source::Source;
 use setpiece_core::transform::plain_descriptor;
 use setpiece_core::verify::{Depth, check};
-use setpiece_source_postgres::{Dialect, PostgresDirectory, PostgresRecovery, PostgresSource};
+use setpiece_source_postgres::{Dialect, LogFile, LogHome, PostgresDirectory, PostgresRecovery, PostgresSource};
 use setpiece_test_postgres::Cluster;
 
 pub const RECOVERY: PostgresRecovery = PostgresRecovery(Dialect::Postgresql);
@@ -73,6 +75,20 @@ impl Store {
     pub fn check_pages(&self) {
         let report = check(&self.0, &[&RECOVERY], &[], Depth::Pages, 2, around(&Cancel::new())).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+}
+
+/// Archives every whole segment that a server has, each as `alter` leaves its record.
+pub fn archive_all(store: &Store, cluster: &Cluster, alter: impl Fn(&mut LogUnit)) {
+    let name = cluster.psql("SELECT pg_walfile_name(pg_switch_wal())");
+    let home = LogHome::open(cluster.data_dir()).unwrap();
+    let entries = std::fs::read_dir(cluster.data_dir().join("pg_wal")).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments: Vec<_> = entries.filter(|path| path.is_file()).collect();
+    segments.sort();
+    for path in segments.iter().filter(|path| path.file_name().unwrap().to_str().unwrap() <= name.as_str()) {
+        let LogFile::Keep(info, mut unit) = home.file(path).unwrap() else { continue };
+        alter(&mut unit.unit);
+        archive(&store.0, &info, &unit, Compression::Zstd(1), around(&Cancel::new())).unwrap();
     }
 }
 
