@@ -6,18 +6,23 @@ use super::rows::{COLUMNS, rows, take_keys};
 use super::world::{Database, Index, Parent, Table, World};
 
 /// Kinds of indexes on the columns that every table has, and whether a table can be put into their order.
-const INDEXES: [(&str, bool); 10] = [
+const INDEXES: [(&str, bool); 13] = [
     ("btree (id)", true),
     ("btree (a, id)", true),
     ("btree (left(s, 20))", false),
     ("hash (s)", false),
     ("gin (w)", false),
+    ("gin (w) WITH (fastupdate = off)", false),
     ("gist (p)", false),
+    ("gist (p) WITH (buffering = on)", false),
     ("gist (r)", false),
     ("spgist (p)", false),
     ("spgist (left(s, 30))", false),
     ("brin (id) WITH (pages_per_range = 4)", false),
+    (BLOOM, false),
 ];
+/// That of an extension, whose log is records of no meaning but "these bytes of this page".
+const BLOOM: &str = "bloom (s, left(s, 3)) WITH (length = 80)";
 
 /// Keys in the range of a partition.
 const PARTITION: u64 = 1_000_000;
@@ -157,7 +162,9 @@ fn index(step: &'static str, how: &str, world: &mut World, rng: &mut Rng) -> Opt
     let table = world.any_table(rng, |table| table.indexes.len() < MAX_INDEXES)?;
     let (kind, ordered) = *rng.pick(&INDEXES)?;
     table.indexes.push(Index { name: name.clone(), space: known, ordered });
-    Step::one(step, format!("CREATE INDEX {how}{name} ON {} USING {kind} TABLESPACE {space}", table.name))
+    let create = format!("CREATE INDEX {how}{name} ON {} USING {kind} TABLESPACE {space}", table.name);
+    let extension = (kind == BLOOM).then(|| "CREATE EXTENSION IF NOT EXISTS bloom".to_owned());
+    Some(Step { name: step, statements: extension.into_iter().chain([create]).collect() })
 }
 
 pub(super) fn drop_index(world: &mut World, rng: &mut Rng) -> Option<Step> {
