@@ -44,19 +44,19 @@ const WITHIN: [(u64, Make); 30] = [
 /// What stands alone.
 const ALONE: [(u64, Make); 33] = [
     (6, others::create_schema),
-    (3, others::drop_schema),
+    (8, others::drop_schema),
     (3, others::drop_sequence),
     (10, others::refresh_view),
     (3, others::drop_view),
     (5, others::unlink_object),
     (10, rows::copy_frozen),
     (12, rows::lock),
-    (5, tables::create_index_concurrently),
+    (10, tables::create_index_concurrently),
     (20, upkeep::vacuum),
     (2, upkeep::vacuum_all),
     (12, upkeep::tidy_indexes),
     (8, upkeep::vacuum_full),
-    (4, upkeep::vacuum_catalog),
+    (8, upkeep::vacuum_catalog),
     (8, upkeep::cluster),
     (10, upkeep::reindex),
     (15, upkeep::checkpoint),
@@ -74,7 +74,7 @@ const ALONE: [(u64, Make); 33] = [
     (30, transactions::rolled_back),
     (20, transactions::partly_rolled_back),
     (15, transactions::prepare),
-    (20, transactions::finish),
+    (40, transactions::finish),
     (10, rows::read),
 ];
 
