@@ -7,6 +7,9 @@ use setpiece_core::source::PageState;
 
 /// Bytes of a page's header.
 const HEADER: usize = 24;
+/// Where the flags are, and the one that says that all rows are visible to everybody.
+const FLAGS: usize = 10;
+const ALL_VISIBLE: u16 = 4;
 /// Bytes in a segment of a relation.
 const SEGMENT: u64 = 1 << 30;
 /// Sums that are kept side by side.
@@ -47,9 +50,22 @@ const OFFSETS: [u32; LANES] = [
     0x959B_D756,
 ];
 
-/// Judges a page. `block` is its number in the relation's fork, counted over all segments. With `checksums` the page
-/// must carry a right one.
+/// Judges a page that is backed up. `block` is its number in the relation's fork, counted over all segments. With
+/// `checksums` the page must carry a right one.
+///
+/// Without, the LSN of a page on which all rows are visible does not tell when it was changed last: a vacuum that finds
+/// it so leaves the LSN alone, lest a torn page seem whole. If such a page were taken to be as old as it looks, the map
+/// of visibility would come back without it, and later changes of the page would leave the map as it is. Where hints are
+/// logged the LSN does tell, but not whether they were logged all the time.
 pub(crate) fn judge(bytes: &[u8], block: u64, checksums: bool) -> PageState {
+    match state(bytes, block, checksums) {
+        PageState::At(_) if !checksums && half(bytes, FLAGS) & ALL_VISIBLE != 0 => PageState::Unversioned,
+        state => state,
+    }
+}
+
+/// What a page says of itself.
+fn state(bytes: &[u8], block: u64, checksums: bool) -> PageState {
     if bytes.len() < HEADER || !bytes.len().is_power_of_two() || is_zero(bytes) {
         // The end of a file that is being extended, or a page that is not in use yet.
         return PageState::Unversioned;
@@ -71,7 +87,7 @@ pub(crate) fn judge_stored(file: &FileEntry, page: u64, bytes: &[u8]) -> PageSta
     let segment = file.path.as_str().rsplit_once('.').and_then(|(_, segment)| segment.parse::<u64>().ok());
     // All known servers are built with segments of 1 GiB.
     let first = segment.unwrap_or(0) * (SEGMENT / u64::from(file.page_size.max(1)));
-    match judge(bytes, first + page, file.generation != 0) {
+    match state(bytes, first + page, file.generation != 0) {
         PageState::Torn => PageState::Bad("its checksum or its header is wrong".into()),
         state => state,
     }
@@ -171,9 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn without_checksums_a_page_that_is_all_visible_may_be_younger_than_it_says() {
+        let mut page = page();
+        page[FLAGS] = 0;
+        assert_eq!(judge(&page, 7, false), PageState::At(Lsn(1 << 32 | 2)));
+        page[FLAGS] = 5;
+        assert_eq!(judge(&page, 7, false), PageState::Unversioned);
+        assert_eq!(state(&page, 7, false), PageState::At(Lsn(1 << 32 | 2)));
+        let sum = checksum(&page, 7).to_le_bytes();
+        page[8..10].copy_from_slice(&sum);
+        assert_eq!(judge(&page, 7, true), PageState::At(Lsn(1 << 32 | 2)));
+    }
+
+    #[test]
     fn a_page_in_the_wrong_place_or_with_any_bit_flipped_is_not_taken() {
         assert_eq!(judge(&page(), 8, true), PageState::Torn);
-        assert_eq!(judge(&page(), 8, false), PageState::At(Lsn(1 << 32 | 2)));
+        assert_eq!(state(&page(), 8, false), PageState::At(Lsn(1 << 32 | 2)));
         // Of 65,535 damages one is not noticed by 16 bits; none of these.
         for at in (0..8192).step_by(7) {
             let mut damaged = page();

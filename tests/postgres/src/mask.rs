@@ -7,8 +7,9 @@
 use crate::page::PAGE;
 
 const HEADER: usize = 24;
-/// Free line pointers, page full, all visible.
-const PAGE_HINTS: u16 = 0b111;
+/// Free line pointers and page full. That all is visible is none: it never says less than the map of visibility, or
+/// later changes would leave that one as it is.
+const PAGE_HINTS: u16 = 0b11;
 /// Bytes before the values in a row without NULLs.
 const ROW_HEADER: usize = 24;
 /// A tuple's line pointer.

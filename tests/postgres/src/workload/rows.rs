@@ -48,6 +48,19 @@ pub(super) fn insert(world: &mut World, rng: &mut Rng) -> Option<Step> {
     Step::one("insert", format!("INSERT INTO {target} (id, a, s, p, r, w) {}", rows(rng, first, count)))
 }
 
+/// So many rows that their indexes get pages of every kind.
+pub(super) fn insert_many(world: &mut World, rng: &mut Rng) -> Option<Step> {
+    let table = world.any_table(rng, |_| true)?;
+    let (count, values) = (rng.between(1500, 4000), rng.between(2, 60));
+    let first = take_keys(table, count);
+    let rows = format!(
+        "SELECT i, (i % {values})::int, left(md5(i::text), 12), point(i % 71, i), int4range((i % 50)::int, NULL), \
+         ARRAY[(i % {values})::int] FROM generate_series({first}::bigint, {}) i",
+        first + count - 1
+    );
+    Step::one("insert many", format!("INSERT INTO {} (id, a, s, p, r, w) {rows}", table.name))
+}
+
 pub(super) fn copy(world: &mut World, rng: &mut Rng) -> Option<Step> {
     let table = world.any_table(rng, |_| true)?;
     Step::one("copy", copy_into(table, rng, ""))

@@ -8,8 +8,9 @@ use super::{Step, others, rows, spaces, tables, transactions, upkeep};
 pub(super) type Make = fn(&mut World, &mut Rng) -> Option<Step>;
 
 /// What can be part of a transaction, with weights.
-const WITHIN: [(u64, Make); 29] = [
+const WITHIN: [(u64, Make); 30] = [
     (160, rows::insert),
+    (20, rows::insert_many),
     (90, rows::update),
     (50, rows::delete),
     (40, rows::copy),
@@ -41,27 +42,29 @@ const WITHIN: [(u64, Make); 29] = [
 ];
 
 /// What stands alone.
-const ALONE: [(u64, Make); 31] = [
+const ALONE: [(u64, Make); 33] = [
     (6, others::create_schema),
-    (3, others::drop_schema),
+    (8, others::drop_schema),
     (3, others::drop_sequence),
     (10, others::refresh_view),
     (3, others::drop_view),
     (5, others::unlink_object),
     (10, rows::copy_frozen),
     (12, rows::lock),
-    (5, tables::create_index_concurrently),
+    (10, tables::create_index_concurrently),
     (20, upkeep::vacuum),
+    (2, upkeep::vacuum_all),
+    (12, upkeep::tidy_indexes),
     (8, upkeep::vacuum_full),
-    (4, upkeep::vacuum_catalog),
+    (8, upkeep::vacuum_catalog),
     (8, upkeep::cluster),
     (10, upkeep::reindex),
     (15, upkeep::checkpoint),
     (8, upkeep::switch_log),
     (8, upkeep::restore_point),
     (4, upkeep::message),
-    (6, spaces::empty_space),
-    (8, spaces::drop_space),
+    (12, spaces::empty_space),
+    (20, spaces::drop_space),
     (6, spaces::create_database),
     (6, spaces::copy_database),
     (5, spaces::move_database),
@@ -71,7 +74,7 @@ const ALONE: [(u64, Make); 31] = [
     (30, transactions::rolled_back),
     (20, transactions::partly_rolled_back),
     (15, transactions::prepare),
-    (20, transactions::finish),
+    (40, transactions::finish),
     (10, rows::read),
 ];
 

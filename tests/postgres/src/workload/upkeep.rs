@@ -11,6 +11,30 @@ pub(super) fn vacuum(world: &mut World, rng: &mut Rng) -> Option<Step> {
     Step::one("vacuum", format!("VACUUM {how}{}", table.name))
 }
 
+/// Of all tables and catalogs that the database has and that it shares.
+pub(super) fn vacuum_all(_world: &mut World, rng: &mut Rng) -> Option<Step> {
+    let how = *rng.pick(&["", "(FREEZE) "])?;
+    Step::one("vacuum all", format!("VACUUM {how}").trim_end().to_owned())
+}
+
+/// What indexes otherwise do at the next vacuum, or by their own worker: entries that wait are put in their place, and
+/// ranges are summarized, or their summary is forgotten.
+pub(super) fn tidy_indexes(world: &mut World, rng: &mut Rng) -> Option<Step> {
+    let table = &rng.pick(&world.here().tables)?.name;
+    let (method, call) = *rng.pick(&[
+        ("gin", "gin_clean_pending_list(c.oid)"),
+        ("brin", "brin_summarize_new_values(c.oid)"),
+        ("brin", "brin_desummarize_range(c.oid, 0)"),
+    ])?;
+    Step::one(
+        "tidy indexes",
+        format!(
+            "SELECT {call} FROM pg_class c JOIN pg_index x ON c.oid = x.indexrelid JOIN pg_am m ON m.oid = c.relam \
+             WHERE x.indrelid = '{table}'::regclass AND m.amname = '{method}'"
+        ),
+    )
+}
+
 /// Written anew, into another file.
 pub(super) fn vacuum_full(world: &mut World, rng: &mut Rng) -> Option<Step> {
     let table = world.any_table(rng, |_| true)?;

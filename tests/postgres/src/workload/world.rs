@@ -57,6 +57,8 @@ pub(super) struct Table {
 pub(super) struct Index {
     pub(super) name: String,
     pub(super) space: Option<String>,
+    /// What it is of: method, columns, options.
+    pub(super) kind: &'static str,
     /// Whether the table can be put into its order.
     pub(super) ordered: bool,
 }
