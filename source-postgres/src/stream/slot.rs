@@ -1,5 +1,8 @@
 //! The replication slot, by which the server keeps its log until it is durable on a medium.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use setpiece_core::model::Lsn;
 use setpiece_core::{Error, ErrorKind, Result};
 
@@ -12,6 +15,10 @@ const TELLS_STATUS: u32 = 130_000;
 const TELLS_REASON: u32 = 170_000;
 /// No slot has a longer name.
 const LONGEST_NAME: usize = 63;
+
+/// How long a slot may stay in use by a stream that has ended, and how often it is looked at.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a slot is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +80,17 @@ impl Keeper {
         ))?;
         let Some(row) = rows.first() else { return Ok(Slot::Missing) };
         self.judge(row)
+    }
+
+    /// Looks until the slot is free: that a stream has ended, the server may learn a little later.
+    pub(super) fn look_patiently(&mut self) -> Result<Slot> {
+        let began = Instant::now();
+        loop {
+            match self.look() {
+                Err(error) if error.is_retryable() && began.elapsed() < PATIENCE => thread::sleep(PAUSE),
+                looked => return looked,
+            }
+        }
     }
 
     fn judge(&self, row: &Row) -> Result<Slot> {
