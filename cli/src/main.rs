@@ -7,7 +7,6 @@ mod commands;
 mod console;
 mod demo;
 mod documents;
-mod future;
 mod keys;
 mod options;
 mod output;

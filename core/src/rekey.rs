@@ -4,18 +4,20 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{RepoDescriptor, SetKeys, Slot};
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
+use crate::media::turn::alone;
 use crate::model::SetId;
 use crate::transform::{Recipient, SlotRequest, Vault, add_slot, dropped_by, peek_keys, remove_slot, rotate};
 
 /// Lets one more key open the repository.
 ///
 /// # Errors
-/// [`ErrorKind::Key`] when the repository is not encrypted or no secret was given.
+/// [`ErrorKind::Key`] when the repository is not encrypted or no secret was given. [`ErrorKind::Locked`] while a backup is
+/// running; redo that is being stored is waited for.
 ///
 /// # Crash safety
 /// One new object; before it is there nothing has changed.
 pub fn add(repository: &mut Repository, slot: &SlotRequest) -> Result<()> {
-    let _alone = repository.lock_for_removal()?;
+    let _alone = alone(repository, || Ok(()))?;
     let descriptor = add_slot(repository.descriptor(), repository.vault(), slot)?;
     replace(repository, descriptor)
 }
@@ -26,7 +28,7 @@ pub fn add(repository: &mut Repository, slot: &SlotRequest) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Key`] when it is the last, there is no such slot, or no secret was given.
 pub fn remove(repository: &mut Repository, slot: u32) -> Result<()> {
-    let _alone = repository.lock_for_removal()?;
+    let _alone = alone(repository, || Ok(()))?;
     let descriptor = remove_slot(repository.descriptor(), repository.vault(), slot)?;
     replace(repository, descriptor)
 }
@@ -66,7 +68,7 @@ pub struct Renewed {
 /// # Crash safety
 /// The old key stays in the descriptor until every set is done; run again after a crash.
 pub fn renew(repository: &mut Repository, renewal: &Renewal<'_>) -> Result<Renewed> {
-    let _alone = repository.lock_for_removal()?;
+    let _alone = alone(repository, || Ok(()))?;
     check_recipients(repository.descriptor(), renewal)?;
     let (descriptor, vault) = rotate(repository.descriptor(), repository.vault(), renewal.slots)?;
     let dropped = dropped_by(repository.descriptor(), renewal.slots)?;
@@ -111,5 +113,31 @@ fn replace_keys(repository: &Repository, set: SetId, newest: Option<u32>, keys: 
     match newest {
         Some(generation) => repository.medium().remove(&layout::object(set, SetObject::Keys(generation))?),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::media::memory::MemoryMedium;
+    use crate::model::RepoId;
+    use crate::transform::plain_descriptor;
+
+    /// An archive command that was storing a segment made the change of a key fail.
+    #[test]
+    fn keys_change_when_those_who_write_are_done() {
+        let (descriptor, vault) = plain_descriptor(RepoId::default());
+        let mut repository = Repository::init(Arc::new(MemoryMedium::new()), descriptor, vault).unwrap();
+        let writing = repository.lock_for_writing().unwrap();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            drop(writing);
+        });
+        let error = remove(&mut repository, 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Key, "it was its turn, and there is no such key");
     }
 }

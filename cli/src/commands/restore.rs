@@ -14,7 +14,7 @@ use setpiece::source::OpenRequest;
 use crate::console::{Answer, Console};
 use crate::documents::{Id, SetDocument, Text, Time};
 use crate::options::{LsnText, Moment, RepoOptions, SourceWord};
-use crate::{future, text};
+use crate::text;
 
 mod page;
 
@@ -146,7 +146,6 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
     match options.to {
         Some(to) if !options.dry_run => {
             let report = setpiece.restore(&request, &to).map_err(told)?;
-            future::warn(console, [&report.start]);
             if options.open {
                 let how = OpenRequest { programs: &options.programs, wait: Duration::from_secs(options.open_wait) };
                 setpiece.open_restored(&report.start.engine, &to, &how)?;
@@ -158,7 +157,6 @@ pub(crate) fn run(options: Options, console: &Console) -> Result<Answer> {
             let places = to.iter().chain(request.map.iter().map(|(_, place)| place));
             places.map(PathBuf::as_path).try_for_each(|place| setpiece.refuse_inside(place))?;
             let plan = setpiece.plan(&request).map_err(told)?;
-            future::warn(console, [&plan.start]);
             to.as_deref().map_or(Ok(()), |to| setpiece.check_target(&plan, &request, to))?;
             planned(&plan, to, began.elapsed())
         }

@@ -1,15 +1,18 @@
 //! `setpiece sets`: what the repository holds, how sets hang together, and to which moments recovery is possible.
 
+use std::time::SystemTime;
+
 use clap::Args;
 use serde::Serialize;
 use setpiece::catalog::{Catalog, SetRecord};
-use setpiece::model::{RepoId, Scope, SetSummary, SourceId};
+use setpiece::model::{RepoId, Scope, SetSummary, SourceId, Timestamp};
+use setpiece::restore::taken_ahead;
 use setpiece::{ErrorKind, Result};
 
 use crate::console::{Answer, Console};
 use crate::documents::{ErrorDocument, Id, RecordDocument, RemovedDocument, Text, WindowDocument, state};
 use crate::options::RepoOptions;
-use crate::{future, reach, rows, text, timeline, tree};
+use crate::{reach, rows, text, timeline, tree};
 
 /// List sets, chains and recoverable windows.
 #[derive(Debug, Args)]
@@ -49,7 +52,8 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Answer> {
     let setpiece = options.repo.open(console)?;
     let catalog = setpiece.catalog()?;
     let pages = catalog.records().map(|record| &record.summary).filter(|set| set.holds_pages());
-    future::warn(console, pages);
+    let now = Timestamp::from(SystemTime::now());
+    pages.filter_map(|set| taken_ahead(set, now)).for_each(|text| console.warn(&text));
     let document = Document {
         repository: Text(setpiece.repository().id()),
         sets: catalog.records().map(|record| RecordDocument::of(record, &catalog)).collect(),

@@ -1,8 +1,5 @@
 //! Units of redo that an engine hands over one by one, each a set of its own: what an archive command does.
 
-use std::thread;
-use std::time::Duration;
-
 use super::unit::store;
 use crate::catalog::Surroundings;
 use crate::catalog::named::{set_of, sets_named};
@@ -10,11 +7,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Compression;
 use crate::media::HeldLock;
 use crate::media::repository::Repository;
+use crate::media::turn::in_turn;
 use crate::model::SourceId;
 use crate::source::{CapturedUnit, SourceInfo};
-
-/// How often a unit is tried to be handed over while another one is.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What became of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +72,5 @@ fn wait_for_turn(
     around: Surroundings<'_>,
 ) -> Result<Box<dyn HeldLock>> {
     let what = format!("archive-{}", set_of(source, name, &[]));
-    loop {
-        match repository.lock_source(source, &what) {
-            Err(error) if error.kind() == ErrorKind::Locked => {
-                around.cancel.check()?;
-                thread::sleep(PATIENCE);
-            }
-            result => return result,
-        }
-    }
+    in_turn(None, || around.cancel.check(), || repository.lock_source(source, &what))
 }

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::thread;
-use std::time::Duration;
 
 use super::packer::{PieceFactory, Pieces};
 use crate::catalog::Surroundings;
 use crate::catalog::fresh::now;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::events::Event;
 use crate::format::{CipherId, Compression, PieceKind, SECTION, SetMeta};
 use crate::media::HeldLock;
 use crate::media::repository::Repository;
+use crate::media::turn::in_turn;
 use crate::model::{Consistency, Level, LogUnit, NodeRange, Scope, SetId, SetSummary, Timestamp};
 use crate::source::{CapturedUnit, SourceInfo};
 
@@ -69,15 +68,7 @@ pub(super) fn store(
 
 /// Removal takes moments; captured redo waits for it instead of failing.
 fn wait_for_writing(repository: &Repository, around: Surroundings<'_>) -> Result<Box<dyn HeldLock>> {
-    loop {
-        match repository.lock_for_writing() {
-            Err(error) if error.kind() == ErrorKind::Locked => {
-                around.cancel.check()?;
-                thread::sleep(Duration::from_millis(100));
-            }
-            result => return result,
-        }
-    }
+    in_turn(None, || around.cancel.check(), || repository.lock_for_writing())
 }
 
 fn summary(info: &SourceInfo, captured: &CapturedUnit, set: SetId, began: Timestamp) -> SetSummary {

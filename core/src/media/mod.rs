@@ -7,6 +7,7 @@ pub mod layout;
 pub mod memory;
 mod plugin;
 pub mod repository;
+pub(crate) mod turn;
 
 use std::fmt;
 

@@ -1,10 +1,26 @@
 //! What a restore is told before it begins: that something on record, which it does not use, may be what is wanted.
 
 use super::request::RestoreRequest;
+use crate::catalog::fresh::now;
 use crate::catalog::{Catalog, SetRecord, Surroundings};
 use crate::events::Event;
 use crate::model::start::Start;
-use crate::model::{LogUnit, SourceId, Timestamp, Until, lineage};
+use crate::model::{LogUnit, SetSummary, SourceId, Timestamp, Until, lineage};
+
+/// So far apart may clocks be, in microseconds.
+const APART: i64 = 60_000_000;
+
+/// What is to be said of a set that says it was taken in the future: a clock was wrong, or is.
+#[must_use]
+pub fn taken_ahead(set: &SetSummary, now: Timestamp) -> Option<String> {
+    (set.ended.0 > now.0.saturating_add(APART)).then(|| {
+        format!(
+            "set {} says that it was taken at {}, which is yet to come: the clock was wrong then or is wrong now; what is \
+             later may be taken for older, so name the set when restoring, and remove this one when others have replaced it",
+            set.name, set.ended
+        )
+    })
+}
 
 /// Warns of what was left out, and of what makes the choice doubtful.
 pub(super) fn tell(
@@ -18,6 +34,8 @@ pub(super) fn tell(
     for (set, error) in catalog.damaged() {
         warn(format!("set {set} cannot be read, so whatever it holds is left out: {error}"));
     }
+    let chosen = catalog.get(start.set);
+    chosen.and_then(|record| taken_ahead(&record.summary, now())).into_iter().for_each(warn);
     if request.set.is_none() {
         catalog.of_source(source).filter_map(|record| unused(catalog, start, record)).for_each(warn);
     }
@@ -73,4 +91,47 @@ fn backwards(start: &Start<'_>) -> Option<String> {
          it at {one}; what was there at a moment around these is not certain, an LSN is",
         pair[1].span.after
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Uuid;
+    use crate::model::{BranchHistory, BranchId, Consistency, Level, Lsn, Scope, SetId, SourceId};
+
+    fn set() -> SetSummary {
+        SetSummary {
+            id: SetId(Uuid::from_time(7, [0; 10])),
+            name: "one".into(),
+            source: SourceId::default(),
+            source_name: "database".into(),
+            engine: "engine".into(),
+            level: Level::Full,
+            scope: Scope::Database,
+            base: None,
+            consistency: Consistency::NoLogNeeded,
+            online: true,
+            branch: BranchHistory::first(BranchId(1)),
+            nodes: Vec::new(),
+            bak_end_lsn: Lsn(1),
+            began: Timestamp(0),
+            ended: Timestamp(0),
+            bad_pages: 0,
+            marks: None,
+        }
+    }
+
+    #[test]
+    fn clocks_may_be_a_little_apart() {
+        let now = Timestamp(1_800_000_000_000_000);
+        for (ahead, warned) in [(-1, false), (0, false), (APART, false), (APART + 1, true), (3_600_000_000, true)] {
+            let set = SetSummary { ended: Timestamp(now.0 + ahead), ..set() };
+            let said = taken_ahead(&set, now);
+            assert_eq!(
+                said.is_some_and(|said| said.contains("yet to come") && said.contains("set one")),
+                warned,
+                "{ahead}"
+            );
+        }
+    }
 }

@@ -30,6 +30,7 @@ use crate::media::repository::Repository;
 use crate::model::{BranchId, Consistency, Lsn, RecoveryTarget, SetSummary, Until};
 use crate::source::{RecoverRequest, Recovered, Recovery};
 
+pub use doubts::taken_ahead;
 pub use fetch::fetch;
 pub use page::{PageImage, PageRequest, page};
 pub use plan::{RestorePlan, Share, Totals, plan};

@@ -4,23 +4,16 @@
 //! those, or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::catalog::fresh::now;
 use crate::catalog::{Catalog, SetRecord, Surroundings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::media::HeldLock;
 use crate::media::repository::{Repository, SetObjects};
+use crate::media::turn::alone;
 use crate::model::chain::dependents;
 use crate::model::retention::{KeepReason, Policy, expire_plan};
 use crate::model::{LogUnit, SetId};
-
-/// How long a removal waits for those who write.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it tries meanwhile.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Something that was removed, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +49,7 @@ pub struct ExpireReport {
 /// Each set is gone once its metadata is; what a crash leaves of it is an orphan.
 pub fn remove(repository: &Repository, word: &str, cascade: bool, around: Surroundings<'_>) -> Result<Vec<Removed>> {
     repository.must_be_readable()?;
-    let _alone = alone(repository, around)?;
+    let _alone = alone(repository, || around.cancel.check())?;
     let catalog = Catalog::load_proven(repository, around.cache)?;
     let going = removal(&catalog, word, cascade)?;
     going.iter().map(|gone| take_away(repository, &catalog, gone.set)).collect()
@@ -122,7 +115,7 @@ pub fn expire(
     around: Surroundings<'_>,
 ) -> Result<ExpireReport> {
     repository.must_be_readable()?;
-    let _alone = if dry_run { None } else { Some(alone(repository, around)?) };
+    let _alone = if dry_run { None } else { Some(alone(repository, || around.cancel.check())?) };
     let catalog = Catalog::load_proven(repository, around.cache)?;
     for (set, error) in catalog.damaged() {
         let text = format!("set {set} cannot be read and is left alone: {error}");
@@ -171,20 +164,6 @@ fn superseded(catalog: &Catalog) -> BTreeSet<SetId> {
     };
     let going = captured.iter().filter(|record| !record.log.is_empty() && said_again(record));
     going.map(|record| record.summary.id).collect()
-}
-
-/// Redo is stored in moments, again and again, and may be waited for; a backup may not.
-fn alone(repository: &Repository, around: Surroundings<'_>) -> Result<Box<dyn HeldLock>> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match repository.lock_for_removal() {
-            Err(error) if error.kind() == ErrorKind::Locked && Instant::now() < until => {
-                around.cancel.check()?;
-                thread::sleep(PAUSE);
-            }
-            locked => return locked,
-        }
-    }
 }
 
 fn describe(catalog: &Catalog, set: SetId) -> Removed {
