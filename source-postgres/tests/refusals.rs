@@ -27,7 +27,11 @@ fn refused(store: &Store, cluster: &Cluster, without_log: bool) -> Error {
     let mut options = BackupOptions::default();
     options.without_log = without_log;
     let source = PostgresSource::open(&cluster.uri()).unwrap();
-    let error = backup(&store.0, &source, &options, around(&Cancel::new())).unwrap_err();
+    refused_of(store, &source, &options)
+}
+
+fn refused_of(store: &Store, source: &PostgresSource, options: &BackupOptions) -> Error {
+    let error = backup(&store.0, source, options, around(&Cancel::new())).unwrap_err();
     assert!(error.remedy_text().is_some(), "{error:?}");
     assert_eq!(store.0.sets().unwrap().len(), 0, "nothing was begun");
     error
@@ -145,11 +149,13 @@ fn places_that_hold_something_are_refused_and_stay() {
 #[test]
 fn a_data_directory_of_another_cluster_is_refused() {
     let (cluster, other) = (filled(), Cluster::new(Version::V15).init());
-    // The server says where its directory is; somebody mounted another one there.
+    // The server said who it is; where its directory should be there is another one, as on another machine.
+    let source = PostgresSource::open(&cluster.uri()).unwrap();
+    source.info().unwrap();
     let (data, aside) = (cluster.data_dir().join("global"), cluster.server_dir("aside").join("global"));
     fs::rename(&data, &aside).unwrap();
     std::os::unix::fs::symlink(other.data_dir().join("global"), &data).unwrap();
-    let error = refused(&Store::new(), &cluster, false);
+    let error = refused_of(&Store::new(), &source, &BackupOptions::default());
     fs::remove_file(&data).unwrap();
     fs::rename(&aside, &data).unwrap();
     assert!(error.to_string().contains("another cluster's"), "{error}");
