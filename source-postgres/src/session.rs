@@ -150,6 +150,20 @@ impl Session {
         self.client.query(&format!("SELECT {create}('{name}', true, true)")).map(drop_rows)
     }
 
+    /// Refuses a server whose log nobody keeps: nothing archives it, nothing streams it by a slot. What a standby replays is
+    /// kept where its primary is.
+    pub(crate) fn refuse_unkept_log(&mut self, facts: &ServerFacts) -> Result<()> {
+        let archives = facts.settings.iter().any(|(name, value)| name == "archive_mode" && value != "off");
+        let (slots, standby) = (self.dialect.name("replication_slots"), self.in_recovery()?);
+        let streamed = format!("SELECT count(*) AS n FROM {slots} WHERE slot_type = 'physical' AND NOT temporary");
+        if archives || standby || number::<u64>(one(&mut self.client, &streamed)?.get("n")?)? > 0 {
+            return Ok(());
+        }
+        let text = "a set without its log could never be recovered: nobody archives the log of this server";
+        Err(Error::new(ErrorKind::Source, text)
+            .remedy("set archive_mode and archive_command, or stream the log, or back up without --without-log"))
+    }
+
     /// Begins a backup; gives the LSN from which a restore needs redo.
     pub(crate) fn start(&mut self) -> Result<Lsn> {
         let call = if self.version >= NEW_NAMES && self.dialect == Dialect::Postgresql {

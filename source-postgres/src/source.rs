@@ -166,9 +166,12 @@ impl Source for PostgresSource {
         Ok(vec![NodePosition { node: NODE, lsn, seq: None::<Seq> }])
     }
 
-    fn begin(&self, _request: &BeginRequest<'_>) -> Result<Box<dyn BackupRun + '_>> {
+    fn begin(&self, request: &BeginRequest<'_>) -> Result<Box<dyn BackupRun + '_>> {
         let facts = self.facts()?;
         refuse_unfit(&facts)?;
+        if request.without_log {
+            self.session()?.refuse_unkept_log(&facts)?;
+        }
         if self.via_protocol {
             return Ok(Box::new(ProtocolRun::begin(&self.connect, facts.dialect, self.session()?, facts)?));
         }

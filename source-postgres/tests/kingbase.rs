@@ -1,5 +1,5 @@
 //! A cluster of PostgreSQL that is dressed as one of KingbaseES: its files go by the names that KingbaseES gives them.
-//! What a real server of it does is not shown by this.
+//! What a real server of it does is not shown by this. A running one in that dress is in the tests of the command.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
 
 mod common;
@@ -15,7 +15,7 @@ use setpiece_source_postgres::{Dialect, PostgresRecovery};
 use setpiece_test_postgres::{Cluster, StopMode, Version};
 
 /// Renames whatever begins with one of the prefixes, the contents of directories first.
-fn rename(directory: &Path, prefixes: [(&str, &str); 2]) {
+fn rename(directory: &Path, prefixes: [(&str, &str); 3]) {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
         if entry.file_type().unwrap().is_dir() {
@@ -26,8 +26,8 @@ fn rename(directory: &Path, prefixes: [(&str, &str); 2]) {
     }
 }
 
-const DRESS: [(&str, &str); 2] = [("pg_", "sys_"), ("PG_", "SYS_")];
-const UNDRESS: [(&str, &str); 2] = [("sys_", "pg_"), ("SYS_", "PG_")];
+const DRESS: [(&str, &str); 3] = [("pg_", "sys_"), ("PG_", "SYS_"), ("postgresql.", "kingbase.")];
+const UNDRESS: [(&str, &str); 3] = [("sys_", "pg_"), ("SYS_", "PG_"), ("kingbase.", "postgresql.")];
 
 #[test]
 fn a_dressed_cluster_comes_back_by_its_own_names() {
