@@ -194,6 +194,22 @@ fn two_writers_of_one_source_are_not_let_in() {
     assert!(error.to_string().contains("wait for it or stop it"), "{error}");
 }
 
+/// A backup that met a log stream taking away the beginning of a segment, or an expiry, failed at once.
+#[test]
+fn a_backup_waits_for_a_removal_that_is_done_in_moments() {
+    let medium = Arc::new(MemoryMedium::new());
+    let repository = init(medium.clone(), false).unwrap();
+    let other = open(medium, false).unwrap();
+    let removing = other.lock_for_removal().unwrap();
+    std::thread::scope(|scope| {
+        let backup = scope.spawn(|| take(&repository, &Tiny::new(8), Level::Full, |_| {}).map(drop));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!backup.is_finished());
+        drop(removing);
+        backup.join().unwrap().unwrap();
+    });
+}
+
 #[test]
 fn parameters_and_key_files_travel_with_the_set() {
     let repository = init(Arc::new(MemoryMedium::new()), true).unwrap();

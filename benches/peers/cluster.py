@@ -37,6 +37,10 @@ class Cluster:
     def uri(self):
         return f"postgres://{USER}@/postgres?host={self.socket}&port={self.port}"
 
+    def major(self):
+        """The server's major version."""
+        return int(self.run(self.program("postgres"), "--version").split()[2].split(".")[0])
+
     def program(self, name):
         return str(self.programs / name)
 
@@ -59,6 +63,12 @@ class Cluster:
     def setting(self, name, value):
         self.sql(f"ALTER SYSTEM SET {name} = '{value}'")
         self.sql("SELECT pg_reload_conf()")
+
+    def forget_log(self):
+        """Has the server remove the log that it does not need itself."""
+        for _ in range(3):
+            self.sql("SELECT pg_switch_wal()")
+            self.sql("CHECKPOINT")
 
     def start(self):
         self.run(self.program("pg_ctl"), "-D", str(self.data), "-w", "-t", "600", "-l", str(self.root / "log"), "start")

@@ -126,16 +126,31 @@ pg1-user={USER}
 
 
 class PgBasebackup(Tool):
-    """The server's own, compressed by the client with two workers; not encrypted."""
+    """The server's own, compressed by the client with two workers; not encrypted. Increments from version 17 on."""
     name = "pg_basebackup"
-    increments = False
+
+    def __init__(self, cluster, root):
+        super().__init__(cluster, root)
+        self.increments = cluster.major() >= 17
+        self.taken = 0
+
+    def words(self, *words):
+        self.repo.mkdir(exist_ok=True)
+        self.own(self.repo)
+        return self.command(self.cluster.program("pg_basebackup"), "-d", self.cluster.uri, "-D", self.repo / str(self.taken),
+                            "-Ft", "-c", "fast", "-X", "none", "--compress=client-zstd:level=1,workers=2", *words)
 
     def full(self):
-        return self.command(self.cluster.program("pg_basebackup"), "-d", self.cluster.uri, "-D", self.repo, "-Ft",
-                            "-c", "fast", "-X", "none", "--compress=client-zstd:level=1,workers=2")
+        self.taken = 0
+        return self.words()
+
+    def increment(self):
+        base = self.repo / str(self.taken) / "backup_manifest"
+        self.taken += 1
+        return self.words(f"--incremental={base}")
 
     def restore(self, to):
-        return self.command("sh", "-c", f"mkdir -p -m 700 {to} && zstd -dcq {self.repo}/base.tar.zst | tar -C {to} -xf - && sync")
+        return self.command("sh", "-c", f"mkdir -p -m 700 {to} && zstd -dcq {self.repo}/0/base.tar.zst | tar -C {to} -xf - && sync")
 
 
 class TarZstd(Tool):

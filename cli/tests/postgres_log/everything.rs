@@ -35,14 +35,24 @@ fn load(cluster: &Cluster, first: u32, stop: &AtomicBool) -> u32 {
     rounds - first
 }
 
+/// Ends the load, also when what is done meanwhile fails.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs something while there is load, and gives how many rounds of it were done.
 fn under_load(world: &World, first: u32, what: impl FnOnce()) -> u32 {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let load = scope.spawn(|| load(&world.cluster, first, &stop));
+        let ended = Ended(&stop);
         thread::sleep(Duration::from_millis(500));
         what();
-        stop.store(true, Ordering::Relaxed);
+        drop(ended);
         load.join().unwrap()
     })
 }

@@ -37,6 +37,7 @@ use crate::events::Event;
 use crate::format::{CipherId, Parameter, PieceInfo, PieceKind, SECTION, SetKeys, SetMeta};
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
+use crate::media::turn::among_writers;
 use crate::model::{FileEntry, Level, LogUnit, Lsn, PieceNo, Scope, SetId, SetSummary, Timestamp};
 use crate::pipeline::run::{Stop, workers};
 use crate::source::{BackupRun, BeginRequest, EndInfo, Source, SourceInfo};
@@ -70,7 +71,7 @@ pub fn backup(
         return Err(Error::new(ErrorKind::Usage, format!("{} has no tablespaces to back up alone", info.engine))
             .remedy("back up the database"));
     }
-    let _writer = repository.lock_for_writing()?;
+    let _writer = among_writers(repository, || around.cancel.check())?;
     let _only = repository.lock_source(info.id, "backup")?;
     around.step("catalog")?;
     let catalog = Catalog::load(repository, around.cache)?;

@@ -18,6 +18,7 @@ use crate::events::Event;
 use crate::format::SetKeys;
 use crate::media::layout::{self, SetObject};
 use crate::media::repository::Repository;
+use crate::media::turn::among_writers;
 use crate::media::{Medium, ObjectInfo, ObjectName};
 use crate::model::SetId;
 use crate::transform::peek_keys;
@@ -51,7 +52,7 @@ pub struct CopyReport {
 /// whatever a medium fails with.
 pub fn copy(from: &Repository, to: &Repository, words: &[String], around: Surroundings<'_>) -> Result<CopyReport> {
     check_keys(from, to)?;
-    let _writer = to.lock_for_writing()?;
+    let _writer = among_writers(to, || around.cancel.check())?;
     let catalog = Catalog::load(from, around.cache)?;
     let there = to.sets()?;
     let mut report = CopyReport::default();

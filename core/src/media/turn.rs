@@ -9,6 +9,8 @@ use crate::error::{ErrorKind, Result};
 
 /// How long others are waited for that may go on for hours, as a backup may, or be done in a moment.
 const MOMENTS: Duration = Duration::from_secs(5);
+/// How long a removal of sets is waited for. Most are done in moments, such as that of redo which is there as a whole now.
+const REMOVAL: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Takes what `take` takes as soon as nobody else holds it, for as long as `patience` says, or for ever. `goes_on` is asked
@@ -40,6 +42,15 @@ pub(crate) fn in_turn<T>(
 /// [`ErrorKind::Locked`] when others still write after some seconds; what `goes_on` says, and what the medium fails with.
 pub(crate) fn alone(repository: &Repository, goes_on: impl Fn() -> Result<()>) -> Result<Box<dyn HeldLock>> {
     in_turn(Some(MOMENTS), goes_on, || repository.lock_for_removal())
+}
+
+/// Keeps removals out as soon as none is under way. Whoever writes may have begun at night with nobody there to try again.
+///
+/// # Errors
+/// [`ErrorKind::Locked`] when sets are still being removed after a minute; what `goes_on` says, and what the medium fails
+/// with.
+pub(crate) fn among_writers(repository: &Repository, goes_on: impl Fn() -> Result<()>) -> Result<Box<dyn HeldLock>> {
+    in_turn(Some(REMOVAL), goes_on, || repository.lock_for_writing())
 }
 
 #[cfg(test)]
