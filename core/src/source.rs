@@ -303,6 +303,16 @@ pub trait BackupRun: Send + Sync {
         true
     }
 
+    /// The bytes of a unit of redo as the source itself has them, where it still does. By them redo on record is told from
+    /// that of another database which calls its branch the same.
+    ///
+    /// # Errors
+    /// When they are there and cannot be read.
+    fn own_redo(&self, unit: &LogUnit) -> Result<Option<Vec<u8>>> {
+        let _unused_by_most = unit;
+        Ok(None)
+    }
+
     /// Ends the backup: after this no page is read.
     ///
     /// # Errors
@@ -484,6 +494,8 @@ pub struct RecoverRequest<'a> {
     pub tablespaces: &'a [(Tablespace, PathBuf)],
     /// Every branch of the source on record. Another new branch must not take one of their numbers.
     pub branches: &'a BTreeSet<BranchId>,
+    /// Their histories, as far as they are on record.
+    pub histories: &'a [BranchHistory],
     /// The largest LSN on record for this source on any branch; LSNs of the new branch should be larger.
     pub highest: Lsn,
     /// Marks of the state that is restored, at `consistent_from`; redo must be proven to go on from it where both have

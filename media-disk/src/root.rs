@@ -146,7 +146,8 @@ impl Place<'_> {
         if known == 0 {
             rustix::fs::fsync(self.root.fd())?;
         }
-        *durable = self.dirs.iter().map(|dir| rustix::io::fcntl_dupfd_cloexec(dir, 0)).collect::<rustix::io::Result<_>>()?;
+        *durable =
+            self.dirs.iter().map(|dir| rustix::io::fcntl_dupfd_cloexec(dir, 0)).collect::<rustix::io::Result<_>>()?;
         Ok(())
     }
 

@@ -91,6 +91,12 @@ impl Source for PostgresDirectory {
 
     fn begin(&self, _request: &BeginRequest<'_>) -> Result<Box<dyn BackupRun + '_>> {
         let control = self.at_rest()?;
+        if control.wal_level == 0 {
+            let text = "it ran with wal_level = minimal, and a server does not recover from such a log";
+            return Err(Error::new(ErrorKind::Source, text)
+                .on(self.path.display().to_string())
+                .remedy("set wal_level = replica, start the server and stop it again, then back it up"));
+        }
         let log = LogDirectory::of(&self.path, self.dialect, &control);
         let tree = walk(&self.path, self.dialect, &control, &[])?;
         Ok(Box::new(Run {

@@ -75,7 +75,11 @@ impl Recovery for PostgresRecovery {
                 write(&wal.join(name), &bytes)?;
             }
         }
-        for history in histories(request.branch) {
+        // The server takes the first number behind its own timeline's of which it finds no history.
+        let mut known: BTreeMap<BranchId, BranchHistory> =
+            request.histories.iter().map(|history| (history.current, history.clone())).collect();
+        known.extend(histories(request.branch).into_iter().map(|history| (history.current, history)));
+        for history in known.into_values() {
             if let Some(text) = history_text(&history) {
                 let timeline = u32::try_from(history.current.0)
                     .map_err(|_| Error::damaged(format!("branch {}", history.current), "is no timeline"))?;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ use crate::segments::{Last, LogDirectory};
 use crate::session::Session;
 use crate::standby;
 use crate::tree::{Member, Tree};
-use crate::wal::{GLOBAL_TABLESPACE, lsn_text};
+use crate::wal::{GLOBAL_TABLESPACE, SegmentName, lsn_text};
 
 /// Files that are kept open for the pages that come next.
 const OPEN: usize = 32;
@@ -200,6 +200,15 @@ impl BackupRun for Run {
         let before = |made: i64| made.saturating_add(CLOCKS) < base_began.0;
         // Relations that all databases share lie in a directory that is made with the cluster.
         place.fork.tablespace == GLOBAL_TABLESPACE || made.is_some_and(before)
+    }
+
+    fn own_redo(&self, unit: &LogUnit) -> Result<Option<Vec<u8>>> {
+        let Some(name) = unit.name.as_deref().and_then(SegmentName::parse) else { return Ok(None) };
+        let Some(mut file) = self.log.files()?.open(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+        read.map_err(|error| Error::io(name.to_string(), error))?;
+        Ok(Some(bytes))
     }
 
     fn end(&mut self) -> Result<EndInfo> {

@@ -12,6 +12,10 @@ use crate::dialect::Dialect;
 /// Settings that an earlier recovery of the same cluster may have left.
 const OURS: [&str; 4] = ["recovery_target", "restore_command", "recovery_end_command", "archive_cleanup_command"];
 
+/// Each of them says where recovery stops; a server takes one at most.
+const TARGETS: [&str; 5] =
+    ["recovery_target", "recovery_target_lsn", "recovery_target_time", "recovery_target_name", "recovery_target_xid"];
+
 /// Writes where recovery stops, and the file that makes the server recover.
 ///
 /// `redo_ends` is the end of the redo that is at hand: a target there is none, the server stops by itself.
@@ -37,21 +41,30 @@ fn lines(request: &RecoverRequest<'_>, redo_ends: Lsn, at_rest: bool) -> Vec<(&'
     let mut lines = vec![("restore_command", "false".to_owned())];
     lines.push(("recovery_target_timeline", request.branch.current.0.to_string()));
     lines.push(("recovery_target_action", "promote".into()));
-    match &target.until {
-        // A server stops at the first record behind the consistent state. Where the redo ends with that state there is none,
-        // as in a set of a standby: the end of the redo is the target.
-        Until::SetEnd if at_rest || redo_ends <= request.consistent_from => return lines,
-        Until::SetEnd => lines.push(("recovery_target", "immediate".into())),
-        Until::Lsn(lsn) if *lsn >= redo_ends => return lines,
-        Until::Latest => return lines,
-        Until::Lsn(lsn) => lines.push(("recovery_target_lsn", format!("{:X}/{:X}", lsn.0 >> 32, lsn.0 & 0xFFFF_FFFF))),
-        Until::Time(time) => lines.push(("recovery_target_time", moment(*time))),
-        Until::Name(name) => lines.push(("recovery_target_name", name.clone())),
-        Until::Transaction(xid) => lines.push(("recovery_target_xid", xid.to_string())),
-        _ => {}
-    }
+    let stop = stop(&target.until, request.consistent_from, redo_ends, at_rest);
+    // What an earlier recovery left in the cluster's own settings must not decide on this one. The server takes an empty
+    // one for a second target behind the one that counts.
+    let others = TARGETS.iter().filter(|name| stop.as_ref().is_none_or(|(chosen, _)| chosen != *name));
+    lines.extend(others.map(|name| (*name, String::new())));
+    lines.extend(stop);
     lines.push(("recovery_target_inclusive", if target.exclusive { "off" } else { "on" }.into()));
     lines
+}
+
+/// The setting that says where to stop; none where the server goes on to the end of the redo.
+fn stop(until: &Until, consistent_from: Lsn, redo_ends: Lsn, at_rest: bool) -> Option<(&'static str, String)> {
+    match until {
+        // A server stops at the first record behind the consistent state. Where the redo ends with that state there is none,
+        // as in a set of a standby: the end of the redo is the target.
+        Until::SetEnd if at_rest || redo_ends <= consistent_from => None,
+        Until::SetEnd => Some(("recovery_target", "immediate".into())),
+        Until::Lsn(lsn) if *lsn >= redo_ends => None,
+        Until::Lsn(lsn) => Some(("recovery_target_lsn", format!("{:X}/{:X}", lsn.0 >> 32, lsn.0 & 0xFFFF_FFFF))),
+        Until::Time(time) => Some(("recovery_target_time", moment(*time))),
+        Until::Name(name) => Some(("recovery_target_name", name.clone())),
+        Until::Transaction(xid) => Some(("recovery_target_xid", xid.to_string())),
+        _ => None,
+    }
 }
 
 /// A moment as the server reads it.

@@ -49,7 +49,12 @@ pub(crate) struct Space {
 
 /// Walks a data directory. `names` are the names of tablespaces, as far as known.
 pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names: &[Space]) -> Result<Tree> {
-    let mut walk = Walk { dialect, control, members: BTreeMap::new() };
+    let links = directory.join(dialect.name("tblspc"));
+    let spaces = list(&links)?;
+    // A tablespace may lie in the data directory, as one does that was restored: it is walked by its link alone.
+    let linked = spaces.iter().filter(|(name, kind)| kind.is_symlink() && name.parse::<u32>().is_ok());
+    let apart = linked.filter_map(|(name, _)| fs::metadata(links.join(name)).ok()).map(|at| (at.dev(), at.ino()));
+    let mut walk = Walk { dialect, control, apart: apart.collect(), members: BTreeMap::new() };
     let mut tablespaces = vec![Tablespace {
         id: TablespaceId(DEFAULT_TABLESPACE),
         name: dialect.name("default"),
@@ -57,8 +62,7 @@ pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names:
         location: None,
     }];
     walk.directory(directory, "", &Root::top())?;
-    let links = directory.join(dialect.name("tblspc"));
-    for (name, kind) in list(&links)? {
+    for (name, kind) in spaces {
         let Ok(oid) = name.parse::<u32>() else { continue };
         let link = links.join(&name);
         let called =
@@ -79,6 +83,8 @@ pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names:
 struct Walk<'a> {
     dialect: Dialect,
     control: &'a Control,
+    /// The directories of tablespaces, by device and number.
+    apart: HashSet<(u64, u64)>,
     members: BTreeMap<FileId, Member>,
 }
 
@@ -116,8 +122,13 @@ impl Walk<'_> {
             let inner = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
             let path = at.join(name);
             if metadata.is_dir() {
-                if keeps_directory(self.dialect, name, below, root) {
+                let apart = self.apart.contains(&(metadata.dev(), metadata.ino()));
+                if !apart && keeps_directory(self.dialect, name, below, root) {
                     self.directory(&path, &inner, root)?;
+                }
+            } else if metadata.is_symlink() && keeps_directory(self.dialect, name, below, root) {
+                if let Some(file) = linked_file(&path)?.filter(|_| keeps_file(self.dialect, name, below, &unlogged)) {
+                    self.add(path, &inner, &file, made, root)?;
                 }
             } else if metadata.is_file() && keeps_file(self.dialect, name, below, &unlogged) {
                 self.add(path, &inner, metadata, made, root)?;
@@ -275,6 +286,21 @@ impl<'n> Relation<'n> {
             None => (stem, "main"),
         };
         numeric(number).then_some(Relation { number, fork, segment, temporary })
+    }
+}
+
+/// The file that a symbolic link leads to, which is stored as if it lay there; `None` when it leads nowhere. A directory
+/// elsewhere is one that the server knows nothing of, and a restore would not bring the link back.
+fn linked_file(link: &Path) -> Result<Option<Metadata>> {
+    match fs::metadata(link) {
+        Ok(metadata) if metadata.is_dir() => {
+            Err(Error::new(ErrorKind::Unsupported, "is a symbolic link to a directory, and no tablespace")
+                .on(link.display().to_string())
+                .remedy("move the directory back to where the link is, or make it a tablespace"))
+        }
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(link)(error)),
     }
 }
 

@@ -74,6 +74,7 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
     let request = RecoverRequest {
         tablespaces: &[],
         branches: &std::collections::BTreeSet::new(),
+        histories: &[],
         directory: to,
         published: to,
         files: &base.files,

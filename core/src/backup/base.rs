@@ -170,11 +170,12 @@ fn add_from_record(
     let (mut reached, mut reached_marks) = (Lsn(u64::MAX), None);
     for node in &base.nodes {
         let track = LogTrack::new(units.iter().copied(), node.node, |branch| run.branch().reach(branch));
-        let chain = track.from_state(since, marks).units;
-        chain.iter().filter_map(|unit| unit.changes.as_ref()).for_each(|changes| add(map, changes));
-        let Some(last) = chain.last().filter(|_| !base.nodes.is_empty()) else { return (since, None) };
-        if last.span.upto < reached {
-            (reached, reached_marks) = (last.span.upto, last.marks_at(last.span.upto));
+        let stretch = track.from_state(since, marks);
+        stretch.units.iter().filter_map(|unit| unit.changes.as_ref()).for_each(|changes| add(map, changes));
+        let Some(last) = stretch.units.last().filter(|_| !base.nodes.is_empty()) else { return (since, None) };
+        // A unit of a branch that was left counts up to where it was left.
+        if stretch.reached < reached {
+            (reached, reached_marks) = (stretch.reached, last.marks_at(stretch.reached));
         }
     }
     if base.nodes.is_empty() { (since, None) } else { (reached, reached_marks) }

@@ -21,6 +21,7 @@ pub mod sweep;
 mod unit;
 mod work;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -30,8 +31,9 @@ pub use channel::{BadPage, OnBadPage};
 pub use options::{BackupOptions, BackupReport};
 pub use packer::MIN_PIECE_SIZE;
 
-use crate::catalog::Catalog;
 use crate::catalog::fresh::{now, set_id};
+use crate::catalog::named::set_of;
+use crate::catalog::{Catalog, SetRecord};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::{CipherId, Parameter, PieceInfo, PieceKind, SECTION, SetKeys, SetMeta};
@@ -118,6 +120,7 @@ impl Job<'_> {
             cookie: cookie.as_deref(),
         };
         let (mut run, plan) = choose(&self.inputs, &request)?;
+        self.must_be_its_own(&*run)?;
         plan.decisions.iter().for_each(|text| self.around.decision(text));
         let files_len: u64 = run.files().iter().map(|file| file.len).sum();
         self.around.observer.event(&Event::Started { operation: "backup", total_bytes: files_len });
@@ -135,6 +138,29 @@ impl Job<'_> {
         self.around.observer.event(&Event::Step { name: "published" });
         meta.summary = self.inputs.catalog.aligned(meta.summary, meta.put_back);
         Ok(report(meta, &stored, published.len))
+    }
+
+    /// Two databases that were restored from one set may both go on as the same branch. Redo of one, taken for the other's,
+    /// would bring back what neither ever held.
+    fn must_be_its_own(&self, run: &dyn BackupRun) -> Result<()> {
+        let id = self.inputs.info.id;
+        let on_branch = |record: &&SetRecord| record.captured && record.summary.branch.current == run.branch().current;
+        let records = self.inputs.catalog.of_source(id).filter(on_branch);
+        let mut units: Vec<(SetId, &LogUnit)> =
+            records.flat_map(|record| record.log.iter().map(|unit| (record.summary.id, unit))).collect();
+        units.sort_by_key(|(_, unit)| Reverse(unit.span.upto));
+        for (set, unit) in units.into_iter().filter(|(_, unit)| unit.whole().is_none() && !unit.span.is_empty()) {
+            let (Some(name), Some(own)) = (&unit.name, run.own_redo(unit)?) else { continue };
+            if set_of(id, name, &own) == set {
+                return Ok(());
+            }
+            let text = format!("is not the server whose redo of branch {} is on record", unit.branch);
+            return Err(Error::new(ErrorKind::Exists, text).on(format!("unit {name} of {}", self.inputs.info.name)).remedy(
+                "two servers were restored and go on as the same branch: restore one of them again, so that it becomes a \
+                 branch of its own, or back it up into another repository",
+            ));
+        }
+        Ok(())
     }
 
     /// A source that lags behind the one its base was taken of, as a standby may, has older pages than the base: they make

@@ -20,7 +20,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::SetMeta;
 use crate::media::repository::{Repository, SetObjects};
 use crate::model::chain::chain_of;
-use crate::model::log::continuous;
+use crate::model::log::LogTrack;
 use crate::model::window::{Window, windows};
 use crate::model::{BranchId, LogUnit, Lsn, Scope, SetId, SetSummary, SourceId};
 use crate::source::Source;
@@ -292,8 +292,8 @@ impl Catalog {
         let units: Vec<&LogUnit> = self.of_source(set.source).flat_map(|record| &record.log).collect();
         set.nodes.iter().all(|range| {
             let reach = |branch| set.branch.reach(branch);
-            let (chain, _) = continuous(units.iter().copied(), range.node, range.begin_lsn, reach);
-            range.span().is_empty() || chain.last().is_some_and(|last| last.span.upto >= range.end_lsn)
+            let stretch = LogTrack::new(units.iter().copied(), range.node, reach).from(range.begin_lsn);
+            range.span().is_empty() || stretch.reached >= range.end_lsn
         })
     }
 

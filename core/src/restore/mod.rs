@@ -189,6 +189,7 @@ fn run(
         source: plan.start.source,
         tablespaces: &tablespaces,
         branches: &plan.branches,
+        histories: &plan.histories,
         highest: plan.highest,
         marks: plan.start.marks.as_deref(),
     };

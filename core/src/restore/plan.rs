@@ -68,6 +68,8 @@ pub struct RestorePlan {
     pub history: BranchHistory,
     /// Every branch of the source on record.
     pub branches: BTreeSet<BranchId>,
+    /// The history of each.
+    pub histories: Vec<BranchHistory>,
     /// The largest LSN on record.
     pub highest: Lsn,
     /// The files to write.
@@ -128,6 +130,7 @@ pub fn plan(
         target: request.target.clone(),
         history: start.history,
         branches: catalog.of_source(source).map(|record| record.summary.branch.current).collect(),
+        histories: histories(&catalog, source),
         highest: catalog.highest(source),
         files,
         tablespaces,
@@ -141,6 +144,11 @@ pub fn plan(
     };
     count(repository, &mut plan, around)?;
     Ok(plan)
+}
+
+fn histories(catalog: &Catalog, source: SourceId) -> Vec<BranchHistory> {
+    let known = catalog.of_source(source).map(|record| (record.summary.branch.current, &record.summary.branch));
+    known.collect::<BTreeMap<_, _>>().into_values().cloned().collect()
 }
 
 fn find_source(catalog: &Catalog, request: &RestoreRequest) -> Result<SourceId> {

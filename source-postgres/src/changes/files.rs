@@ -31,7 +31,7 @@ impl SegmentFiles {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(super) fn open(&self, name: SegmentName) -> Result<Option<File>> {
+    pub(crate) fn open(&self, name: SegmentName) -> Result<Option<File>> {
         let path = self.directory.join(name.to_string());
         let failed = |error| Error::io(path.display().to_string(), error);
         let mut file = match File::open(&path) {

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use setpiece_core::{Error, Result as Outcome};
 use setpiece_core::model::{BranchHistory, Lsn, Seq};
+use setpiece_core::{Error, Result as Outcome};
 
 use super::files::SegmentFiles;
 use crate::wal::{Changes, Gatherer, Reader, lsn_text};

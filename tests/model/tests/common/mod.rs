@@ -186,6 +186,7 @@ impl<'a> Ask<'a> {
         let request = RecoverRequest {
             tablespaces: &[],
             branches: &std::collections::BTreeSet::new(),
+            histories: &[],
             directory,
             published: directory,
             files: &self.backup.files,
