@@ -54,7 +54,9 @@ pub(crate) fn walk(directory: &Path, dialect: Dialect, control: &Control, names:
     // A tablespace may lie in the data directory, as one does that was restored: it is walked by its link alone.
     let linked = spaces.iter().filter(|(name, kind)| kind.is_symlink() && name.parse::<u32>().is_ok());
     let apart = linked.filter_map(|(name, _)| fs::metadata(links.join(name)).ok()).map(|at| (at.dev(), at.ino()));
-    let mut walk = Walk { dialect, control, apart: apart.collect(), members: BTreeMap::new() };
+    let roots = spaces.iter().map(|(name, _)| links.join(name)).chain([directory.to_owned()]);
+    let roots = roots.filter_map(|root| fs::canonicalize(root).ok()).collect();
+    let mut walk = Walk { dialect, control, apart: apart.collect(), roots, members: BTreeMap::new() };
     let mut tablespaces = vec![Tablespace {
         id: TablespaceId(DEFAULT_TABLESPACE),
         name: dialect.name("default"),
@@ -85,6 +87,8 @@ struct Walk<'a> {
     control: &'a Control,
     /// The directories of tablespaces, by device and number.
     apart: HashSet<(u64, u64)>,
+    /// All directories that are walked.
+    roots: Vec<PathBuf>,
     members: BTreeMap<FileId, Member>,
 }
 
@@ -127,7 +131,9 @@ impl Walk<'_> {
                     self.directory(&path, &inner, root)?;
                 }
             } else if metadata.is_symlink() && keeps_directory(self.dialect, name, below, root) {
-                if let Some(file) = linked_file(&path)?.filter(|_| keeps_file(self.dialect, name, below, &unlogged)) {
+                if let Some(file) =
+                    self.linked_file(&path)?.filter(|_| keeps_file(self.dialect, name, below, &unlogged))
+                {
                     self.add(path, &inner, &file, made, root)?;
                 }
             } else if metadata.is_file() && keeps_file(self.dialect, name, below, &unlogged) {
@@ -135,6 +141,26 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The file that a symbolic link leads to, which is stored as if it lay there; `None` when it leads nowhere, or to what
+    /// is walked anyway. A directory elsewhere is one that the server knows nothing of, and a restore would not bring the
+    /// link back.
+    fn linked_file(&self, link: &Path) -> Result<Option<Metadata>> {
+        let real = match fs::canonicalize(link) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            real => real.map_err(failed(link))?,
+        };
+        if self.roots.iter().any(|root| real.starts_with(root)) {
+            return Ok(None);
+        }
+        let metadata = fs::metadata(&real).map_err(failed(link))?;
+        if metadata.is_dir() {
+            return Err(Error::new(ErrorKind::Unsupported, "is a symbolic link to a directory, and no tablespace")
+                .on(link.display().to_string())
+                .remedy("move the directory back to where the link is, or make it a tablespace"));
+        }
+        Ok(metadata.is_file().then_some(metadata))
     }
 
     fn add(
@@ -286,21 +312,6 @@ impl<'n> Relation<'n> {
             None => (stem, "main"),
         };
         numeric(number).then_some(Relation { number, fork, segment, temporary })
-    }
-}
-
-/// The file that a symbolic link leads to, which is stored as if it lay there; `None` when it leads nowhere. A directory
-/// elsewhere is one that the server knows nothing of, and a restore would not bring the link back.
-fn linked_file(link: &Path) -> Result<Option<Metadata>> {
-    match fs::metadata(link) {
-        Ok(metadata) if metadata.is_dir() => {
-            Err(Error::new(ErrorKind::Unsupported, "is a symbolic link to a directory, and no tablespace")
-                .on(link.display().to_string())
-                .remedy("move the directory back to where the link is, or make it a tablespace"))
-        }
-        Ok(metadata) => Ok(metadata.is_file().then_some(metadata)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(link)(error)),
     }
 }
 
