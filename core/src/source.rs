@@ -7,7 +7,7 @@
 //! Core knows no engine. What an engine wants to find again in a later backup (where its log stood, how it numbers
 //! things) goes into opaque bytes, the *cookie*, which are stored in the metadata and handed back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -492,9 +492,7 @@ pub struct RecoverRequest<'a> {
     /// The tablespaces that lay outside of the source's directory, each with the directory it will be in once the
     /// restore is published; one below `published` is below `directory` until then.
     pub tablespaces: &'a [(Tablespace, PathBuf)],
-    /// Every branch of the source on record. Another new branch must not take one of their numbers.
-    pub branches: &'a BTreeSet<BranchId>,
-    /// Their histories, as far as they are on record.
+    /// The history of every branch of the source on record. Another new branch must not take one of their numbers.
     pub histories: &'a [BranchHistory],
     /// The largest LSN on record for this source on any branch; LSNs of the new branch should be larger.
     pub highest: Lsn,

@@ -73,7 +73,6 @@ fn recover(base: &Base, units: &[CapturedUnit], target: RecoveryTarget, to: &Pat
     std::fs::copy(&base.path, base.files[0].path.below(to)).unwrap();
     let request = RecoverRequest {
         tablespaces: &[],
-        branches: &std::collections::BTreeSet::new(),
         histories: &[],
         directory: to,
         published: to,

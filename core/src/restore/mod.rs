@@ -188,7 +188,6 @@ fn run(
         new_branch: new_branch(plan)?,
         source: plan.start.source,
         tablespaces: &tablespaces,
-        branches: &plan.branches,
         histories: &plan.histories,
         highest: plan.highest,
         marks: plan.start.marks.as_deref(),
@@ -247,7 +246,7 @@ fn new_branch(plan: &RestorePlan) -> Result<BranchId> {
         let random = getrandom::u32()
             .map_err(|error| Error::new(ErrorKind::Io, "the system gives no random bytes").because(error))?;
         let branch = BranchId(u64::from(random));
-        if random != 0 && !plan.branches.contains(&branch) {
+        if random != 0 && plan.histories.iter().all(|history| history.current != branch) {
             return Ok(branch);
         }
     }

@@ -3,7 +3,7 @@
 //! Nothing is written while planning. Every page of every file is resolved, so that a set whose index does not hold
 //! what it should is found out before the target is touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::doubts;
 use super::locate::{self, unit_key};
@@ -16,8 +16,8 @@ use crate::format::{PieceKind, SetMeta};
 use crate::media::repository::Repository;
 use crate::model::start::StartRequest;
 use crate::model::{
-    BranchHistory, BranchId, CarriedFile, Consistency, FileEntry, LogUnit, Lsn, RecoveryTarget, Scope, SetId,
-    SetSummary, SourceId, Tablespace, TablespaceKind,
+    BranchHistory, CarriedFile, Consistency, FileEntry, LogUnit, Lsn, RecoveryTarget, Scope, SetId, SetSummary,
+    SourceId, Tablespace, TablespaceKind,
 };
 use crate::source::Recovery;
 
@@ -66,9 +66,7 @@ pub struct RestorePlan {
     pub target: RecoveryTarget,
     /// The history of the branch that the target is on.
     pub history: BranchHistory,
-    /// Every branch of the source on record.
-    pub branches: BTreeSet<BranchId>,
-    /// The history of each.
+    /// The history of every branch of the source on record.
     pub histories: Vec<BranchHistory>,
     /// The largest LSN on record.
     pub highest: Lsn,
@@ -129,7 +127,6 @@ pub fn plan(
         start: catalog.get(start.set).map_or_else(|| meta.summary.clone(), |record| record.summary.clone()),
         target: request.target.clone(),
         history: start.history,
-        branches: catalog.of_source(source).map(|record| record.summary.branch.current).collect(),
         histories: histories(&catalog, source),
         highest: catalog.highest(source),
         files,

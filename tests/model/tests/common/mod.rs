@@ -185,7 +185,6 @@ impl<'a> Ask<'a> {
         let target = RecoveryTarget { until: self.until, exclusive: self.exclusive, branch: None };
         let request = RecoverRequest {
             tablespaces: &[],
-            branches: &std::collections::BTreeSet::new(),
             histories: &[],
             directory,
             published: directory,
